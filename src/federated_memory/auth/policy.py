@@ -1,0 +1,165 @@
+"""The one place that decides who may do what (SPEC: AUTH-5 to AUTH-8, BIND-3, BIND-4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from federated_memory.auth.binding import Bindings
+from federated_memory.auth.caller import Caller, Role
+from federated_memory.auth.events import auth_deny, auth_fail
+from federated_memory.errors import Conflict, FederatedMemoryError, Forbidden, NotBound
+from federated_memory.names import WorkspaceId, fold
+from federated_memory.store.registry import Registry, Workspace
+
+WRITERS: tuple[Role, ...] = ("ai", "admin")
+UPLOADERS: tuple[Role, ...] = ("sync", "admin")
+REGISTRARS: tuple[Role, ...] = ("ai", "sync", "admin")
+
+
+class Policy:
+    """Every check logs its refusal: `AUTH_FAIL` for a wrong secret, `AUTH_DENY` for the rest."""
+
+    def __init__(self, registry: Registry, bindings: Bindings) -> None:
+        self._registry = registry
+        self.bindings = bindings
+
+    def ensure_role(self, caller: Caller, roles: Iterable[Role]) -> None:
+        """Raises: Forbidden: the caller's token has none of these roles."""
+        allowed = tuple(roles)
+        if caller.role not in allowed:
+            raise self._denied(
+                caller,
+                "role",
+                Forbidden(f"A token of role {caller.role} may not do this", hint="It takes " + " or ".join(allowed)),
+            )
+
+    def readable(self, caller: Caller, workspaces: Iterable[Workspace]) -> list[Workspace]:
+        return [workspace for workspace in workspaces if caller.grant.reads(workspace.workspace_id)]
+
+    def reader(self, caller: Caller, workspace_id: str) -> Workspace:
+        """The workspace, for a caller that may read it.
+
+        Raises:
+            Forbidden: Outside the token's read globs, whether it exists or not.
+            NotFound: No such workspace.
+        """
+        if not caller.grant.reads(workspace_id):
+            raise self._denied(
+                caller, "read_glob", Forbidden(f"This token may not read {workspace_id}", hint="Ask for a read glob")
+            )
+        return self._registry.get(workspace_id)
+
+    def writer(self, caller: Caller, binding: str | None) -> Workspace:
+        """The workspace that an AI caller writes: by its binding, its session, or its token's only write glob.
+
+        Raises:
+            NotBound: None of them names one.
+            Conflict: The binding is for another workspace than the session's.
+            Forbidden: The token may not write it.
+        """
+        self.ensure_role(caller, WRITERS)
+        held = self.bindings.of_session(caller.session)
+        if binding:
+            try:
+                given = self.bindings.parse(binding, caller.grant.fingerprint)
+            except NotBound as error:
+                raise self._denied(caller, "bad_binding", error) from None
+            if held and held.workspace_id != given.workspace_id:
+                raise self._bound_elsewhere(caller, held.workspace_id)
+            held = given
+        workspace_id = held.workspace_id if held else caller.grant.only_workspace
+        workspace = self._registry.find(workspace_id) if workspace_id else None
+        if workspace is None:
+            raise self._denied(
+                caller,
+                "not_bound",
+                NotBound(
+                    "This call is not bound to a workspace", hint="Call register_workspace, then pass its `binding`"
+                ),
+            )
+        self.ensure_may_write(caller, workspace)
+        return workspace
+
+    def writer_at(self, caller: Caller, workspace_id: str, binding: str | None, write_token: str | None) -> Workspace:
+        """The workspace that an HTTP request names, for a caller that may write it there.
+
+        Raises:
+            Forbidden: Another workspace than the binding's, a wrong write token, or outside the token's rights.
+            NotBound: An AI caller without a binding.
+        """
+        if caller.role in UPLOADERS:
+            return self.uploader(caller, workspace_id, write_token)
+        workspace = self.writer(caller, binding)
+        if workspace.workspace_id != workspace_id:
+            raise self._denied(
+                caller, "bound_elsewhere",
+                Forbidden(f"This binding is not for {workspace_id}", hint="Register that workspace first"),
+            )  # fmt: skip
+        return workspace
+
+    def uploader(self, caller: Caller, workspace_id: str, write_token: str | None) -> Workspace:
+        """Raises: Forbidden: outside the token's rights, or a wrong write token. NotFound: no such workspace."""
+        self.ensure_role(caller, UPLOADERS)
+        if not caller.grant.writes(workspace_id):
+            raise self._no_write_glob(caller, workspace_id)
+        workspace = self._registry.get(workspace_id)
+        self.ensure_may_write(caller, workspace)
+        if caller.role == "sync" and not self._registry.is_write_token(workspace.workspace_id, write_token or ""):
+            if write_token:
+                auth_fail(caller.address, "bad_write_token", caller.where)
+                raise Forbidden(
+                    f"Not the write token of {workspace_id}", hint="An admin gives a new one: workspace reissue"
+                )
+            raise self._denied(
+                caller, "no_write_token",
+                Forbidden(f"Writing {workspace_id} takes its write token", hint="Registering it first gave one"),
+            )  # fmt: skip
+        return workspace
+
+    def ensure_may_write(self, caller: Caller, workspace: Workspace) -> None:
+        """Raises: Forbidden: outside the token's write globs or machine."""
+        if not caller.grant.writes(workspace.workspace_id):
+            raise self._no_write_glob(caller, workspace.workspace_id)
+        machine = caller.grant.machine
+        if machine and fold(machine) != fold(workspace.machine):
+            raise self._denied(
+                caller,
+                "machine",
+                Forbidden(f"This token writes only workspaces of machine {machine}", hint="Use that machine's token"),
+            )
+
+    def bind(self, caller: Caller, workspace_id: WorkspaceId) -> str:
+        """A new binding; in protocol versions with sessions it is the session's from now on.
+
+        Raises:
+            Conflict: The session is bound to another workspace.
+        """
+        held = self.bindings.of_session(caller.session)
+        if held and held.workspace_id != workspace_id:
+            raise self._bound_elsewhere(caller, held.workspace_id)
+        binding = self.bindings.issue(workspace_id, caller.grant.fingerprint)
+        if caller.session:
+            self.bindings.keep_for_session(caller.session, self.bindings.parse(binding, caller.grant.fingerprint))
+        return binding
+
+    def bound_workspace(self, caller: Caller) -> str | None:
+        """The workspace that this caller writes without saying so."""
+        held = self.bindings.of_session(caller.session)
+        return held.workspace_id if held else caller.grant.only_workspace
+
+    def _no_write_glob(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
+        return self._denied(
+            caller, "write_glob", Forbidden(f"This token may not write {workspace_id}", hint="Ask for a write glob")
+        )
+
+    def _bound_elsewhere(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
+        return self._denied(
+            caller,
+            "bound_elsewhere",
+            Conflict(f"This session is bound to {workspace_id}", hint="Start a new session for another workspace"),
+        )
+
+    @staticmethod
+    def _denied(caller: Caller, reason: str, error: FederatedMemoryError) -> FederatedMemoryError:
+        auth_deny(caller.address, reason, caller.where)
+        return error

@@ -1,0 +1,194 @@
+"""Tokens: issued, hashed, compared, revoked (SPEC: AUTH-1 to AUTH-4)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from federated_memory.auth.caller import ROLES, Grant, Role
+from federated_memory.errors import Conflict, InvalidArgument, NotFound, UnsupportedFormat
+from federated_memory.fs.folder import storage_errors
+from federated_memory.store.changes import now
+from federated_memory.store.root import Root
+
+GENERATED = "generated-tokens.env"
+RESERVED_NAMES = frozenset({"ai", "sync", "control"})
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+_GLOB = re.compile(r"[a-z0-9._*?\[\]!-]{1,64}\Z")
+
+Verdict = Literal["bad_token", "revoked_token", "expired_token"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedToken:
+    """A token as it is kept: everything but the secret. Times are RFC 3339; empty: never."""
+
+    name: str
+    role: Role
+    sha256: str
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    machine: str
+    created_at: str
+    expires_at: float | None = None
+    revoked_at: str = ""
+
+    @property
+    def grant(self) -> Grant:
+        return Grant(self.name, self.role, self.sha256[:32], self.read, self.write, self.machine, self.expires_at)
+
+
+class Tokens:
+    """Every token that opens this server. Verification is in memory; changes are durable before they count."""
+
+    def __init__(self, root: Root, *, ai: str | None, sync: str | None) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._fixed: list[tuple[str, Grant]] = []
+        self._named = self._load()
+        self._listeners: list[Callable[[str], None]] = []
+        if ai:
+            self.add_fixed("ai", "ai", ai)
+        if sync:
+            self.add_fixed("sync", "sync", sync)
+
+    def _load(self) -> dict[str, NamedToken]:
+        try:
+            rows = json.loads(self._root.meta.read("tokens.json"))["tokens"]
+            tokens = [NamedToken(**{**row, "read": tuple(row["read"]), "write": tuple(row["write"])}) for row in rows]
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError):
+            raise UnsupportedFormat("_meta/tokens.json is damaged", hint="Restore it from a backup") from None
+        return {token.name: token for token in tokens}
+
+    def _save(self, token: NamedToken) -> None:
+        changed = {**self._named, token.name: token}
+        data = json.dumps({"tokens": [asdict(changed[name]) for name in sorted(changed)]}, indent=1).encode() + b"\n"
+        with storage_errors():
+            self._root.meta.replace("tokens.json", data)
+        self._named = changed
+
+    def add_fixed(self, name: str, role: Role, token: str) -> None:
+        """A token of the settings or of this start; never stored."""
+        digest = digest_of(token)
+        self._fixed.append((digest, Grant(name, role, digest[:32], write=() if role == "read" else ("*",))))
+
+    def on_revoke(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the fingerprint of every token that is revoked, so that open streams end."""
+        self._listeners.append(listener)
+
+    def verify(self, token: str) -> Grant | Verdict:
+        """The grant of a bearer token, or why there is none; compared in constant time with every known token."""
+        digest = digest_of(token)
+        found: Grant | Verdict = "bad_token"
+        for known, grant in self._fixed:
+            if hmac.compare_digest(known, digest):
+                found = grant
+        for named in self._named.values():
+            if hmac.compare_digest(named.sha256, digest):
+                if named.revoked_at:
+                    found = "revoked_token"
+                elif named.expires_at is not None and named.expires_at <= time.time():
+                    found = "expired_token"
+                else:
+                    found = named.grant
+        return found
+
+    def create(
+        self,
+        name: str,
+        role: str,
+        *,
+        read: tuple[str, ...] = (),
+        write: tuple[str, ...] = (),
+        machine: str = "",
+        expires_seconds: float | None = None,
+    ) -> tuple[NamedToken, str]:
+        """A new named token and its secret, which is shown this once.
+
+        Without globs a token reads everything and (roles ai and sync) writes everything its machine may.
+
+        Raises:
+            InvalidArgument: A name, role, glob or duration that cannot be.
+            Conflict: The name is in use.
+        """
+        if not _NAME.match(name) or name in RESERVED_NAMES:
+            raise InvalidArgument(
+                "Not a token name", hint="Use 1-64 of a-z 0-9 . _ -, but none of " + ", ".join(sorted(RESERVED_NAMES))
+            )
+        if role not in ROLES:
+            raise InvalidArgument("Not a role", hint="Use one of " + ", ".join(ROLES))
+        if not all(_GLOB.match(glob) for glob in (*read, *write)):
+            raise InvalidArgument("Not a glob of workspace ids", hint="Use an id, with * or ? where it may vary")
+        if role == "read" and write:
+            raise InvalidArgument("A read token writes nothing", hint="Leave --write out, or use role ai or sync")
+        if expires_seconds is not None and expires_seconds <= 0:
+            raise InvalidArgument("The token would have expired already", hint="Use a duration such as 90d")
+        secret = f"fm_{role}_" + secrets.token_urlsafe(32)
+        token = NamedToken(
+            name=name,
+            role=role,
+            sha256=digest_of(secret),
+            read=read or ("*",),
+            write=() if role == "read" else write or ("*",),
+            machine=machine,
+            created_at=now(),
+            expires_at=None if expires_seconds is None else time.time() + expires_seconds,
+        )
+        with self._lock:
+            known = self._named.get(name)
+            if known is not None and not known.revoked_at:
+                raise Conflict(f"There is a token {name} already", hint="Revoke it first, or choose another name")
+            self._save(token)
+        if known is not None:
+            self._tell(known)
+        return token, secret
+
+    def revoke(self, name: str) -> NamedToken:
+        """Raises: NotFound: no token of that name."""
+        with self._lock:
+            known = self._named.get(name)
+            if known is None:
+                raise NotFound(f"No token {name}", hint="See `federated-memory token list`")
+            revoked = known if known.revoked_at else replace(known, revoked_at=now())
+            self._save(revoked)
+        self._tell(revoked)
+        return revoked
+
+    def _tell(self, token: NamedToken) -> None:
+        for listener in self._listeners:
+            listener(token.grant.fingerprint)
+
+    def list(self) -> list[NamedToken]:
+        """Every named token, revoked ones included, by name."""
+        return [self._named[name] for name in sorted(self._named)]
+
+
+def digest_of(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def generated_tokens(root: Root) -> tuple[str, str, bool]:
+    """MCP_TOKEN and SYNC_TOKEN of `_meta/generated-tokens.env`, and whether they were made now (mode 0600)."""
+    found: dict[str, str] = {}
+    with suppress(FileNotFoundError):
+        for line in root.meta.read(GENERATED).decode("utf-8", "replace").splitlines():
+            name, separator, value = line.partition("=")
+            if separator and not name.startswith("#"):
+                found[name.strip()] = value.strip()
+    if found.get("MCP_TOKEN") and found.get("SYNC_TOKEN"):
+        return found["MCP_TOKEN"], found["SYNC_TOKEN"], False
+    ai, sync = (found.get(name) or secrets.token_urlsafe(32) for name in ("MCP_TOKEN", "SYNC_TOKEN"))
+    text = f"# Made at first start. Keep it secret.\nMCP_TOKEN={ai}\nSYNC_TOKEN={sync}\n"
+    root.meta.replace(GENERATED, text.encode())
+    return ai, sync, True

@@ -1,0 +1,103 @@
+"""`_meta/state.sqlite3`: the truth of what is not a file, and the journal of what is about to be one.
+
+One connection writes, under a lock, in transactions that are durable when they end (WAL, `synchronous=FULL`).
+Every thread reads through a connection of its own and never waits for the writer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from federated_memory.errors import FederatedMemoryError, StorageFull, Unavailable, UnsupportedFormat
+
+SCHEMA_VERSION = 1
+_SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+
+
+class Database:
+    """The state database of one root; thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._write_lock = threading.RLock()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._writer = self._connect()
+        self._writer.execute("PRAGMA journal_mode=WAL")
+        self._writer.execute("PRAGMA synchronous=FULL")
+        self._migrate()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA cache_size=-4096")
+        self._connections.append(connection)
+        return connection
+
+    def _migrate(self) -> None:
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise UnsupportedFormat(
+                f"state.sqlite3 has schema {version}, this version reads up to {SCHEMA_VERSION}",
+                hint="Install the newer federated-memory again",
+            )
+        if version == 0:
+            self._writer.executescript(f"BEGIN;{_SCHEMA};PRAGMA user_version={SCHEMA_VERSION};COMMIT")
+
+    def close(self) -> None:
+        with self._write_lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call `listener`, which must be quick and must not raise, after each committed transaction."""
+        self._listeners.append(listener)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: durable when the block ends, undone whole when it raises.
+
+        Raises:
+            StorageFull: The disk is full; nothing was changed.
+            Unavailable: The disk failed; nothing was changed.
+        """
+        with self._write_lock:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException as error:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise _explained(error) from error
+                raise
+        for listener in self._listeners:
+            listener()
+
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        return self._reader().execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, *parameters: object) -> tuple[Any, ...] | None:
+        found: tuple[Any, ...] | None = self._reader().execute(sql, parameters).fetchone()
+        return found
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            connection.execute("PRAGMA query_only=ON")
+        return connection
+
+
+def _explained(error: sqlite3.OperationalError) -> FederatedMemoryError:
+    if "full" in str(error):
+        return StorageFull("The server's disk is full", hint="Free space on the server, then retry")
+    return Unavailable("The server's state database failed", hint="Retry; if it stays so, run `federated-memory check`")

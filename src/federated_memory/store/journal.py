@@ -1,0 +1,207 @@
+"""The journal: document writes that are durable in the state database, until their files are (SPEC: STORE-3, STORE-4).
+
+`flush` makes the files durable and empties it; `recover`, at start, finishes what a crash interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from federated_memory.errors import FederatedMemoryError, Unavailable
+from federated_memory.fs import Folder, NotRegular
+from federated_memory.fs.folder import storage_errors
+from federated_memory.names import DocumentPath, WorkspaceId, etag_of
+from federated_memory.store import versions
+from federated_memory.store.document import Key, stamp_of
+from federated_memory.store.root import Root
+from federated_memory.store.versions import Version
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    number: int
+    replaced_etag: str | None
+    version: Version
+    text: bytes | None
+
+
+class Journal:
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._unsettled: set[Key] = set()
+
+    @property
+    def is_settled(self) -> bool:
+        """False while a file could not be written after its commit, because the disk failed."""
+        return not self._unsettled
+
+    def add(
+        self,
+        transaction: sqlite3.Connection,
+        number: int,
+        key: Key,
+        entry: Version,
+        replaced_etag: str | None,
+        text: bytes | None,
+    ) -> None:
+        """Part of the caller's transaction. `text` None is a deletion."""
+        transaction.execute(
+            "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                number, key.workspace_id, key.kind, key.path, entry.version, entry.etag, replaced_etag,
+                entry.operation, entry.at, entry.by, entry.source, text,
+            ),
+        )  # fmt: skip
+
+    def text_of(self, key: Key, version: int) -> bytes | None:
+        return next(
+            (entry.text for entry in self._entries(key) if entry.version.version == version and entry.text), None
+        )
+
+    def versions_after(self, key: Key, version: int) -> list[Version]:
+        """Versions whose log line may still be missing, oldest first."""
+        return [entry.version for entry in self._entries(key) if entry.version.version > version]
+
+    @contextmanager
+    def switching(self, key: Key) -> Iterator[None]:
+        """Around the step that changes the file after its commit; what the disk fails there is finished later."""
+        try:
+            yield
+        except OSError:
+            self._unsettled.add(key)
+            raise
+
+    @contextmanager
+    def keeping(self, key: Key) -> Iterator[None]:
+        """Around the version's copy; a failure is only delayed work, since the journal holds the text."""
+        try:
+            yield
+        except OSError as error:
+            logger.warning("version copy delayed", extra={"workspace_id": key.workspace_id, "error": error.strerror})
+            self._unsettled.add(key)
+
+    def ensure_settled(self, key: Key) -> None:
+        """Raises: Unavailable: the disk still refuses to finish an earlier write of this document."""
+        if key in self._unsettled:
+            try:
+                self._settle(key, self._entries(key))
+            except OSError as error:
+                raise Unavailable(f"{key.path} waits for the server's disk to recover", hint="Retry later") from error
+            self._unsettled.discard(key)
+
+    def flush(self) -> int:
+        """Make the files of every journalled write durable, then forget it; returns how many were pending."""
+        pending = self._pending()
+        for key, entries in pending.items():
+            with self._root.locked(key.workspace_id):
+                try:
+                    self.ensure_settled(key)
+                    self._sync(key, entries)
+                except (OSError, FederatedMemoryError):
+                    # fsync that failed once proves nothing when it succeeds later: write the files anew.
+                    logger.error("document not durable yet", extra={"workspace_id": key.workspace_id}, exc_info=True)
+                    self._unsettled.add(key)
+                    continue
+                self._forget(entries)
+        return sum(map(len, pending.values()))
+
+    def recover(self) -> int:
+        """At start, before anybody writes: finish every journalled write; returns how many there were."""
+        finished = 0
+        while pending := self._pending():
+            for key, entries in pending.items():
+                with storage_errors():
+                    self._settle(key, entries)
+                self._forget(entries)
+                finished += len(entries)
+        return finished
+
+    def _pending(self) -> dict[Key, list[_Entry]]:
+        rows = self._root.database.rows(
+            "SELECT DISTINCT workspace_id, kind, path FROM (SELECT * FROM journal ORDER BY number LIMIT ?)", _BATCH
+        )
+        keys = [Key(WorkspaceId(row[0]), row[1], DocumentPath(row[2])) for row in rows]
+        return {key: self._entries(key) for key in keys}
+
+    def _entries(self, key: Key) -> list[_Entry]:
+        rows = self._root.database.rows(
+            "SELECT number, replaced_etag, text, version, etag, at, actor, source, operation FROM journal"
+            " WHERE workspace_id = ? AND kind = ? AND path = ? ORDER BY number",
+            key.workspace_id, key.kind, key.path,
+        )  # fmt: skip
+        return [_Entry(row[0], row[1], Version(*row[3:]), row[2]) for row in rows]
+
+    def _forget(self, entries: list[_Entry]) -> None:
+        with self._root.database.transaction() as transaction:
+            transaction.executemany("DELETE FROM journal WHERE number = ?", [(entry.number,) for entry in entries])
+
+    def _sync(self, key: Key, entries: list[_Entry]) -> None:
+        with open_folder(self._root, key, key.version_folders) as folder:
+            versions.sync(folder, {entry.version.version for entry in entries})
+        with suppress(FileNotFoundError, NotRegular), open_folder(self._root, key, key.folders) as folder:
+            with suppress(FileNotFoundError, NotRegular):  # deleted, or replaced by hand by something else
+                folder.sync_file(key.name)
+            folder.sync_names()
+        self._sync_parents(key)
+
+    def _sync_parents(self, key: Key) -> None:
+        for folders in (key.folders, key.version_folders):
+            for depth in range(len(folders)):
+                with suppress(FileNotFoundError), open_folder(self._root, key, folders[:depth]) as folder:
+                    folder.sync_names()
+
+    def _settle(self, key: Key, entries: list[_Entry]) -> None:
+        if not entries:
+            return
+        with open_folder(self._root, key, key.version_folders, create=True) as folder:
+            versions.settle(folder, ((entry.version, entry.text) for entry in entries))
+        with open_folder(self._root, key, key.folders, create=True) as folder:
+            self._settle_file(key, folder, entries)
+        self._sync_parents(key)
+
+    def _settle_file(self, key: Key, folder: Folder, entries: list[_Entry]) -> None:
+        """Give the file its last committed text, unless somebody has edited it by hand since."""
+        last = entries[-1]
+        try:
+            current: bytes | None = folder.read(key.name)
+        except (FileNotFoundError, NotRegular):
+            current = None
+        if last.version.operation == "external":
+            return  # the file was the source
+        replaced = {entry.version.etag for entry in entries} | {entry.replaced_etag for entry in entries}
+        if last.text is None:
+            if current is not None and etag_of(current) in replaced:
+                folder.remove(key.name)
+        elif current is None or etag_of(current) in replaced or _is_torn(current, last.text):
+            if current != last.text:
+                folder.replace(key.name, last.text)
+            else:
+                folder.sync_file(key.name)
+            self._stamp(key, stamp_of(folder.stat(key.name)))
+        folder.sync_names()
+
+    def _stamp(self, key: Key, stamp: str) -> None:
+        with self._root.database.transaction() as transaction:
+            transaction.execute(
+                "UPDATE documents SET stamp = ? WHERE workspace_id = ? AND kind = ? AND path = ?",
+                (stamp, key.workspace_id, key.kind, key.path),
+            )
+
+
+def open_folder(root: Root, key: Key, folders: list[str], *, create: bool = False) -> Folder:
+    """A folder of the document's workspace; new ones are made durable by the journal, not here."""
+    with root.workspace_folder(key.workspace_id) as workspace:
+        return workspace.folder(*folders, create=create, sync=False)
+
+
+def _is_torn(current: bytes, text: bytes) -> bool:
+    """What a power cut can leave of `text`: nothing, a beginning, or a beginning and zeros."""
+    return text.startswith(current.rstrip(b"\0"))

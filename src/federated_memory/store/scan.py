@@ -1,0 +1,71 @@
+"""Finds what was edited, added or removed by hand: at start, periodically, and before a listing (SPEC: DOC-7)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+
+from federated_memory.errors import TooLarge
+from federated_memory.fs import Folder, NotRegular
+from federated_memory.names import DocumentPath, WorkspaceId, document_path_problem
+from federated_memory.store.document import OVERVIEW, Key, stamp_of
+from federated_memory.store.documents import Documents
+from federated_memory.store.root import Root
+
+logger = logging.getLogger(__name__)
+
+
+class Scan:
+    def __init__(self, root: Root, documents: Documents) -> None:
+        self._root = root
+        self._documents = documents
+
+    def workspace(self, workspace_id: WorkspaceId) -> int:
+        """Bring what is known of a workspace's documents up to its files; returns how many differed.
+
+        One stat per file; only files whose size, time or inode changed are read.
+        """
+        known = {
+            (document.key.kind, document.key.path): document.stamp
+            for kind in ("knowledge", "overview")
+            for document in self._documents.list(workspace_id, kind)
+        }
+        differing: list[Key] = []
+        for key, stamp in self._files(workspace_id):
+            if known.pop((key.kind, key.path), None) != stamp:
+                differing.append(key)
+        differing += [Key(workspace_id, kind, path) for kind, path in known]
+        for key in differing:
+            with suppress(TooLarge):  # not served; `check` reports it
+                self._documents.observe(key)
+        if differing:
+            logger.info("files changed by hand", extra={"workspace_id": workspace_id, "files": len(differing)})
+        return len(differing)
+
+    def _files(self, workspace_id: WorkspaceId) -> Iterator[tuple[Key, str]]:
+        try:
+            workspace = self._root.workspace_folder(workspace_id)
+        except FileNotFoundError:
+            return
+        with workspace:
+            with suppress(FileNotFoundError):
+                yield Key(workspace_id, "overview", OVERVIEW), stamp_of(workspace.stat(OVERVIEW))
+            with suppress(FileNotFoundError, NotRegular), workspace.folder("knowledge") as knowledge:
+                for path, stamp in walk(knowledge):
+                    if not document_path_problem(path):
+                        yield Key(workspace_id, "knowledge", DocumentPath(path)), stamp
+
+
+def walk(folder: Folder, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Path and stamp of every regular file below `folder`, hidden ones left out, symlinks not followed."""
+    for entry in folder.entries():
+        if entry.name.startswith("."):
+            continue
+        path = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            with suppress(FileNotFoundError, NotRegular), folder.folder(entry.name) as inner:
+                yield from walk(inner, path + "/")
+        elif entry.is_file(follow_symlinks=False):
+            with suppress(FileNotFoundError):
+                yield path, stamp_of(entry.stat(follow_symlinks=False))
