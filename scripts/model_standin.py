@@ -155,12 +155,12 @@ class ModelStandin:
 
     def check(self) -> None:
         """Raise AssertionError unless every step was taken, once, and nothing odd was asked."""
-        left = [_describe(step) for step in self._steps[self._next :]]
-        if left:
-            self.problems.append(f"{len(left)} of {len(self._steps)} steps were never asked for: {', '.join(left)}")
+        problems = list(self.problems)
+        if left := [_describe(step) for step in self._steps[self._next :]]:
+            problems.append(f"{len(left)} of {len(self._steps)} steps were never asked for: {', '.join(left)}")
         if not self.main_requests():
-            self.problems.append("no request offered MCP tools: is the agent connected to the server?")
-        assert not self.problems, "model stand-in: " + "; ".join(self.problems)
+            problems.append("no request offered MCP tools: is the agent connected to the server?")
+        assert not problems, "model stand-in: " + "; ".join(problems)
 
     def main_requests(self) -> list[Request]:
         """The requests of the main conversation, in order."""
@@ -325,7 +325,9 @@ def _handler_of(standin: ModelStandin) -> type[BaseHTTPRequestHandler]:
                 self.send(b'{"data": []}' if url.path == "/v1/models" else b"{}")
             else:
                 asked: dict[str, Any] = body or {}
-                message = _message(next(standin.reply_numbers), str(asked.get("model", "standin")), standin.answer(request))
+                message = _message(
+                    next(standin.reply_numbers), str(asked.get("model", "standin")), standin.answer(request)
+                )
                 if asked.get("stream"):
                     lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in _events(message)]
                     self.send("".join(lines).encode(), "text/event-stream")

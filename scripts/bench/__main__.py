@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(benches: list[Bench], given: argparse.Namespace) -> int:
     given.dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="bench-", dir=given.dir) as folder:
-        options = Options(folder=Path(folder, "work"), quick=given.quick, only=given.only)
+        options = Options(folder=Path(folder, "work").resolve(), quick=given.quick, only=given.only)
         outcome = run_benches(benches, options, lambda line: print(line, file=sys.stderr, flush=True))
     print(table(outcome))
     if given.json:
@@ -40,7 +40,7 @@ def measure(benches: list[Bench], given: argparse.Namespace) -> int:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description="Measure speed as ratios.")
     parser.add_argument("--quick", action="store_true", help="small data, few rounds; gates on size only reported")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="benches whose name contains or matches this")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="benches whose name starts with or matches this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     parser.add_argument("--list", action="store_true", help="name the benches and stop")
     parser.add_argument("--dir", type=Path, default=Path("build"), help="where files go; a real disk (default: build)")

@@ -69,8 +69,9 @@ class Bench:
     run: Callable[[Options], Iterable[Goal]]
 
     def wanted(self, pattern: str) -> bool:
-        """Whether `--only pattern` means this bench: part of its name, or a glob over all of it."""
-        return pattern in self.name or fnmatch.fnmatchcase(self.name, pattern)
+        """Whether `--only pattern` means this bench: the start of its name or group, or a glob over both."""
+        own = self.name.partition("/")[2]
+        return self.name.startswith(pattern) or own.startswith(pattern) or fnmatch.fnmatchcase(self.name, pattern)
 
 
 @dataclass(slots=True)

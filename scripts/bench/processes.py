@@ -92,13 +92,15 @@ def our_server(root: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def running(command: list[str], settings: dict[str, str], control: Path, log: Path) -> Iterator[Server]:
-    """A server process until the block ends, its output in `log`."""
+    """A server process until the block ends, its output in `log`; it works in a folder without a `.env`."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     paths = os.pathsep.join((str(REPOSITORY / "src"), str(REPOSITORY)))
     environment = {**kept, "PYTHONPATH": paths, **settings}
     with log.open("wb") as output:
         started_at = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=log.parent, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
         try:
             yield Server(listening_at(process, control, log), process, started_at)
         finally:

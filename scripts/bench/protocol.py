@@ -59,6 +59,7 @@ def list_workspaces(options: Options) -> Iterator[Goal]:
         for number in range(WORKSPACES):
             caller.call("register_workspace", machine=f"machine{number % 8}", tool="bench", project=f"p{number}")
         server.settle()
+        caller.reopen()
         listing, nothing = caller.prepare("list_workspaces"), caller.prepare("noop")
         samples = interleave(
             {

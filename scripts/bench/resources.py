@@ -50,6 +50,7 @@ def upload_growth(server: Server, options: Options) -> Goal:
 
 def scan_growth(server: Server, caller: McpClient, name: str, mode: str, query: str) -> Goal:
     server.settle()
+    caller.reopen()
     before = server.rss_mib()
     server.forget_peak()
     started = time.perf_counter()
@@ -67,6 +68,8 @@ class Uploader:
         self.address = urlsplit(server.origin).netloc
         body = json.dumps({"machine": "bench", "tool": "bench", "project": "uploads"}).encode()
         answer = json.loads(self.request("POST", "/api/v1/workspaces", body, {"Content-Type": "application/json"}))
+        if not answer.get("write_token"):
+            raise BenchError(f"registering gave no write token, only {sorted(answer)}")
         self.workspace_id, self.write_token = answer["workspace_id"], answer["write_token"]
 
     def put(self, session_id: str, data: bytes) -> None:

@@ -20,8 +20,12 @@ class Connection:
     def __init__(self, origin: str, timeout_seconds: float = 120) -> None:
         parts = urlsplit(origin)
         self.host = parts.netloc
-        address = (parts.hostname or "127.0.0.1", parts.port or 80)
-        self.socket = socket.create_connection(address, timeout=timeout_seconds)
+        self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self.timeout_seconds = timeout_seconds
+        self.open()
+
+    def open(self) -> None:
+        self.socket = socket.create_connection(self.address, timeout=self.timeout_seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> None:
@@ -90,6 +94,11 @@ class McpClient:
     def close(self) -> None:
         self.connection.close()
 
+    def reopen(self) -> None:
+        """Go on over a new connection: servers drop one that was idle for some seconds."""
+        self.connection.close()
+        self.connection.open()
+
     def shake_hands(self) -> None:
         offer = {"protocolVersion": self.era, "capabilities": {}, "clientInfo": CLIENT}
         head, _ = self.answer(self.post({"id": 0, "method": "initialize", "params": offer}))
@@ -134,5 +143,7 @@ class McpClient:
         body = self.send(self.prepare(tool, **arguments))
         if body.startswith((b"event:", b"data:", b":")):
             body = next(line[5:] for line in body.splitlines() if line.startswith(b"data:") and b'"result"' in line)
-        result: dict[str, Any] = json.loads(body)["result"]["structuredContent"]
+        result: dict[str, Any] = json.loads(body)["result"].get("structuredContent")
+        if not isinstance(result, dict):
+            raise BenchError(f"{tool} gave no structured result")
         return result

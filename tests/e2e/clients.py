@@ -10,11 +10,27 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from scripts import node_tools
 
 PROXY = node_tools.REPOSITORY / "scripts" / "conformance_proxy.mjs"
 PROGRAM_SECONDS = 60.0
+
+
+class Server(Protocol):
+    """What the tests with real clients need of the fixture `server`: a running `federated-memory serve`."""
+
+    @property
+    def url(self) -> str: ...  # the origin
+    @property
+    def mcp_url(self) -> str: ...
+    @property
+    def ai_token(self) -> str: ...
+    @property
+    def sync_token(self) -> str: ...
+    @property
+    def root(self) -> Path: ...  # MEMORY_ROOT
 
 
 @dataclass(frozen=True, slots=True)

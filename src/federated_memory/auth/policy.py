@@ -8,7 +8,7 @@ from federated_memory.auth.binding import Bindings
 from federated_memory.auth.caller import Caller, Role
 from federated_memory.auth.events import auth_deny, auth_fail
 from federated_memory.errors import Conflict, FederatedMemoryError, Forbidden, NotBound
-from federated_memory.names import WorkspaceId, fold
+from federated_memory.names import WorkspaceId, fold, parse_workspace_id
 from federated_memory.store.registry import Registry, Workspace
 
 WRITERS: tuple[Role, ...] = ("ai", "admin")
@@ -35,6 +35,14 @@ class Policy:
 
     def readable(self, caller: Caller, workspaces: Iterable[Workspace]) -> list[Workspace]:
         return [workspace for workspace in workspaces if caller.grant.reads(workspace.workspace_id)]
+
+    def chosen(self, caller: Caller, workspace_id: str, tool: str) -> list[Workspace]:
+        """One workspace, or (an empty id) all that the caller may read; those of one tool, if it is given."""
+        if workspace_id:
+            found = [self.reader(caller, parse_workspace_id(workspace_id))]
+        else:
+            found = self.readable(caller, self._registry.all())
+        return [workspace for workspace in found if not tool or fold(workspace.tool) == fold(tool)]
 
     def reader(self, caller: Caller, workspace_id: str) -> Workspace:
         """The workspace, for a caller that may read it.
@@ -128,15 +136,19 @@ class Policy:
                 Forbidden(f"This token writes only workspaces of machine {machine}", hint="Use that machine's token"),
             )
 
+    def ensure_may_bind(self, caller: Caller, workspace_id: str) -> None:
+        """Raises: Conflict: the caller's session is bound to another workspace."""
+        held = self.bindings.of_session(caller.session)
+        if held and held.workspace_id != workspace_id:
+            raise self._bound_elsewhere(caller, held.workspace_id)
+
     def bind(self, caller: Caller, workspace_id: WorkspaceId) -> str:
         """A new binding; in protocol versions with sessions it is the session's from now on.
 
         Raises:
             Conflict: The session is bound to another workspace.
         """
-        held = self.bindings.of_session(caller.session)
-        if held and held.workspace_id != workspace_id:
-            raise self._bound_elsewhere(caller, held.workspace_id)
+        self.ensure_may_bind(caller, workspace_id)
         binding = self.bindings.issue(workspace_id, caller.grant.fingerprint)
         if caller.session:
             self.bindings.keep_for_session(caller.session, self.bindings.parse(binding, caller.grant.fingerprint))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from federated_memory.errors import StorageFull, Unavailable
+from federated_memory.errors import Conflict, StorageFull, Unavailable
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,9 +29,14 @@ def storage_errors() -> Iterator[None]:
     Raises:
         StorageFull: No blocks, inodes or quota left.
         Unavailable: Any other failure of the disk, such as a read-only remount.
+        Conflict: Something that is no plain file or folder stands in the way.
     """
     try:
         yield
+    except NotRegular as error:
+        raise Conflict(
+            "Something that is no plain file stands at that place on the server", hint="Remove it there, or rename"
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull("The server's disk is full", hint="Free space on the server, then retry") from error

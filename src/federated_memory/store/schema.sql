@@ -64,16 +64,19 @@ CREATE TABLE archives (
     raw_bytes INTEGER NOT NULL,
     gzip_bytes INTEGER NOT NULL,
     lines INTEGER NOT NULL,        -- an unterminated last line counts
+    has_open_line INTEGER NOT NULL, -- 1: the last line is unterminated
     agent TEXT NOT NULL,
     native_id TEXT NOT NULL,
     title TEXT NOT NULL,
     cwd TEXT NOT NULL,
-    started_at TEXT NOT NULL,      -- empty when unknown
-    ended_at TEXT NOT NULL,
+    started_at TEXT NOT NULL,      -- when unknown: the time of the upload
+    ended_at TEXT NOT NULL,        -- empty when unknown
     updated_at TEXT NOT NULL,
+    modified_ns INTEGER NOT NULL,  -- of the file when it was last seen; another value or size: it was changed by hand
+    inode INTEGER NOT NULL,
     UNIQUE (workspace_id, session_id, revision)
 );
-CREATE INDEX archives_newest ON archives (workspace_id, current, started_at);
+CREATE INDEX archives_newest ON archives (workspace_id, current, started_at, session_id);
 CREATE INDEX archives_content ON archives (sha256, raw_bytes);
 
 CREATE TABLE members (
@@ -87,6 +90,7 @@ CREATE TABLE members (
     sha256_so_far BLOB NOT NULL,   -- of all raw bytes up to this member's end
     PRIMARY KEY (archive_id, number)
 ) WITHOUT ROWID;
+CREATE INDEX members_line ON members (archive_id, first_line);
 
 -- Counts per workspace, kept by triggers so that no list has to count.
 CREATE TABLE counts (

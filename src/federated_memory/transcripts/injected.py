@@ -39,7 +39,7 @@ def split_injected(text: str) -> tuple[str, str]:
     position = start
     while (end := _injected_end(text, position)) > position:
         position = _skip_space(text, end)
-    return text[start:position], text[position:]
+    return (text[:position], text[position:]) if position > start else ("", text)
 
 
 def _injected_end(text: str, start: int) -> int:

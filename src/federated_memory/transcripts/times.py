@@ -44,8 +44,8 @@ def _split_fraction(rest: str) -> tuple[str, str]:
         rest = zone
     if rest in {"Z", "z"}:
         return millis, ""
-    # Python 3.10 reads zones only with a colon.
-    return millis, f"{rest[:3]}:{rest[3:]}" if len(rest) == 5 else rest
+    # Python 3.10 reads no zone but `+02:00`.
+    return millis, f"{rest[:3]}:{rest[3:] or '00'}" if len(rest) in (3, 5) else rest
 
 
 def _parse_epoch(number: float) -> str | None:

@@ -1,0 +1,55 @@
+# Everything a person or the automated build does here. `make run` and `make test` need only Python 3.10+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help run test check fmt e2e fault clients bench build clean setup
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (PYTHON=... make)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(READY) ## make the virtual environment
+
+run: $(READY) ## serve on http://127.0.0.1:8000/mcp with the token dev-token
+	@$(PYTHON) scripts/example_content.py data
+	MEMORY_ROOT=data MCP_TOKEN=dev-token SYNC_TOKEN=dev-sync-token $(BIN)/federated-memory serve
+
+test: $(READY) ## unit and contract tests
+	$(BIN)/python -m pytest -n auto
+
+check: $(READY) ## format, lint, types
+	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/gen_corpus.py scripts/node_tools.py scripts/model_standin.py
+
+fmt: $(READY) ## put the code into its form
+	$(BIN)/ruff check --fix src tests scripts
+	$(BIN)/ruff format src tests scripts
+
+e2e: $(READY) ## real servers, real clients (installs Node 22 and the clients from npm once)
+	$(BIN)/python scripts/node_tools.py
+	$(BIN)/python -m pytest tests/e2e
+
+fault: $(READY) ## full disks, killed servers, failing system calls
+	$(BIN)/python -m pytest tests/fault
+
+clients: $(READY) ## the main job with the real Claude Code CLI, step by step
+	$(BIN)/python scripts/node_tools.py
+	$(BIN)/python -m pytest tests/e2e/test_claude_code.py -s
+
+bench: $(READY) ## ratios against references measured in the same run
+	$(BIN)/python -m scripts.bench $(BENCH)
+
+build: $(READY) ## the wheel, in dist/
+	$(BIN)/python -m build --wheel --installer pip
+
+clean: ## remove what this file made
+	rm -rf $(VENV) .cache dist build data

@@ -1,0 +1,156 @@
+"""The only place that wires parts: settings → store → services → one ASGI application with one lifespan."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from federated_memory.auth.binding import Bindings
+from federated_memory.auth.policy import Policy
+from federated_memory.auth.tokens import Tokens
+from federated_memory.errors import FederatedMemoryError
+from federated_memory.search import Search
+from federated_memory.service.core import Core
+from federated_memory.service.services import Services, build_services
+from federated_memory.settings import Settings
+from federated_memory.store.archive import Archives
+from federated_memory.store.documents import Documents
+from federated_memory.store.journal import Journal
+from federated_memory.store.registry import Registry
+from federated_memory.store.root import Root
+from federated_memory.store.scan import Scan
+from federated_memory.tools.server import MemoryServer
+from federated_memory.web.gate import Gate
+from federated_memory.web.health import health_routes
+from federated_memory.web.problems import on_error
+from federated_memory.web.routes import Routes
+from federated_memory.web.streams import Streams
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 1.0
+_MCP_SESSION_IDLE_SECONDS = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    services: Services
+    streams: Streams
+    asgi: ASGIApp
+
+
+def open_services(settings: Settings) -> Services:
+    """Open the root and finish what a crash interrupted; `close_services` gives the root back.
+
+    Raises:
+        Locked, UnsupportedFormat: The root cannot be used, and why.
+    """
+    root = Root(settings.root, min_free_bytes=settings.min_free_bytes)
+    try:
+        root.install_content(content_folder())
+        journal = Journal(root)
+        registry = Registry(root)
+        documents = Documents(root, journal, max_bytes=settings.max_document_bytes)
+        archives = Archives(root)
+        core = Core(
+            settings=settings,
+            root=root,
+            registry=registry,
+            documents=documents,
+            journal=journal,
+            scan=Scan(root, documents),
+            archives=archives,
+            search=Search(root, documents, archives, timeout_seconds=settings.search_timeout_seconds),
+            tokens=Tokens(root, ai=_secret(settings.mcp_token), sync=_secret(settings.sync_token)),
+            policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
+        )
+        journal.recover()
+    except BaseException:
+        root.close()
+        raise
+    return build_services(core)
+
+
+def close_services(services: Services) -> None:
+    """Make everything durable as files, and give the root back."""
+    services.core.journal.flush()
+    services.core.root.close()
+
+
+def build_app(services: Services) -> App:
+    """The ASGI application. Its lifespan runs the background work; it does not own the root."""
+    settings = services.core.settings
+    streams = Streams()
+    services.core.tokens.on_revoke(streams.end)
+    server = MemoryServer(services)
+    inner = server.streamable_http_app(
+        json_response=True,
+        session_idle_timeout=_MCP_SESSION_IDLE_SECONDS,
+        max_request_body_size=settings.max_mcp_body_bytes,
+        # The gate has checked Host and Origin of every route already.
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        streams.start()
+        async with server.session_manager.run(), anyio.create_task_group() as background:
+            background.start_soon(_recover, services)
+            background.start_soon(_repeat, _FLUSH_SECONDS, services.core.journal.flush)
+            background.start_soon(_repeat, settings.scan_interval_seconds, lambda: _scan(services))
+            yield
+            background.cancel_scope.cancel()
+
+    starlette = Starlette(
+        routes=[*inner.routes, *Routes(services).all(), *health_routes(services.status)],
+        exception_handlers={FederatedMemoryError: on_error, Exception: on_error},
+        lifespan=lifespan,
+    )
+    return App(services, streams, Gate(starlette, settings, services.core.tokens, streams))
+
+
+def content_folder() -> Path:
+    """`server_content`: inside the installed package, or at the top of a checkout."""
+    packaged = Path(str(resources.files("federated_memory"))) / "server_content"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "server_content"
+
+
+async def _recover(services: Services) -> None:
+    """Bring what is known up to the files, behind the first answers."""
+    await anyio.to_thread.run_sync(_recover_all, services)
+    services.status.is_recovered = True
+
+
+def _recover_all(services: Services) -> None:
+    services.core.archives.recover()
+    _scan(services)
+
+
+def _scan(services: Services) -> None:
+    for workspace in services.core.registry.all():
+        services.core.scan.workspace(workspace.workspace_id)
+
+
+async def _repeat(seconds: float, work: Callable[[], object]) -> None:
+    while True:
+        await anyio.sleep(seconds)
+        try:
+            await anyio.to_thread.run_sync(work)
+        except Exception:
+            # One failure, such as a full disk, must not end the work for good.
+            logger.exception("background work failed")
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None

@@ -1,0 +1,10 @@
+"""`init`: being written."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("init", help="")
+    parser.set_defaults(run=lambda _: 1)

@@ -1,0 +1,46 @@
+"""The command's entry point: arguments, the verb, and errors as exit codes (SPEC: CLI-1, ERR-3)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from federated_memory import __version__
+from federated_memory.cli import check, doctor, init, serve, status, token, workspace
+from federated_memory.errors import FederatedMemoryError
+
+VERBS = (serve, init, doctor, status, token, workspace, check)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="federated-memory",
+        description="A memory server for coding agents.",
+        epilog="Settings come from the environment and a .env file. Exit codes: 0 fine, 1 problem found, 2 usage, "
+        "4 and above an error, see SPEC.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"federated-memory {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        verb.add(verbs)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except FederatedMemoryError as error:
+        from federated_memory import boundary
+
+        print(f"federated-memory: {boundary.as_text(error)}", file=sys.stderr)
+        return boundary.outcome_of(error).exit_code
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def run() -> None:
+    sys.exit(main())

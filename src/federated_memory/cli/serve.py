@@ -1,0 +1,164 @@
+"""`serve`: run the server until SIGTERM or Ctrl-C (SPEC: RUN-1 to RUN-6)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from federated_memory.errors import InvalidArgument, Unavailable
+from federated_memory.settings import EXAMPLE_TOKENS, Settings, load_settings
+
+if TYPE_CHECKING:
+    from federated_memory.app import App
+    from federated_memory.service.services import Services
+
+logger = logging.getLogger(__name__)
+
+CONTROL = "control.json"
+_DRAIN_SECONDS = 3
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("serve", help="run the server", description="Run the server until it is told to stop.")
+    parser.set_defaults(run=run)
+
+
+def run(_: argparse.Namespace) -> int:
+    from federated_memory.app import build_app, close_services, open_services
+    from federated_memory.logs import set_up_logs
+
+    settings = load_settings()
+    set_up_logs(settings.log_level, settings.log_format)
+    _ensure_safe_tokens(settings)
+    listener = _listen(settings.host, settings.port)
+    services = open_services(settings)
+    try:
+        made = _ensure_tokens(services)
+        url = _url(settings, listener)
+        with _control_file(services, url):
+            _greet(services, url, made)
+            _serve(build_app(services), listener)
+    finally:
+        close_services(services)
+        listener.close()
+    return 0
+
+
+def _ensure_safe_tokens(settings: Settings) -> None:
+    """Raises: InvalidArgument: the example tokens of `make run` on an address that others reach."""
+    tokens = {token.get_secret_value() for token in (settings.mcp_token, settings.sync_token) if token}
+    if tokens & EXAMPLE_TOKENS and not settings.is_loopback_bind:
+        raise InvalidArgument(
+            "The example tokens are for a loopback address only", hint="Set MCP_TOKEN and SYNC_TOKEN to secrets of yours"
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that the address is known, and proven free, before anything else starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"Cannot listen on {host}:{port} ({error.strerror})", hint="Set PORT to a free port, or stop what uses it"
+        ) from error
+    return listener
+
+
+def _ensure_tokens(services: Services) -> bool:
+    """Without MCP_TOKEN in the settings, use the generated ones; returns whether they were made now."""
+    from federated_memory.auth.tokens import generated_tokens
+
+    core = services.core
+    if core.settings.mcp_token is not None:
+        return False
+    ai, sync, made = generated_tokens(core.root)
+    core.tokens.add_fixed("ai", "ai", ai)
+    if core.settings.sync_token is None:
+        core.tokens.add_fixed("sync", "sync", sync)
+    return made
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _control_file:  # noqa: N801 - reads as a function
+    """`_meta/control.json` while the server runs: how the command line reaches it, as admin. Mode 0600."""
+
+    def __init__(self, services: Services, url: str) -> None:
+        self._meta = services.core.root.meta
+        token = "fm_control_" + secrets.token_urlsafe(32)
+        services.core.tokens.add_fixed("control", "admin", token)
+        self._content = {"url": url, "pid": os.getpid(), "token": token}
+
+    def __enter__(self) -> None:
+        self._meta.replace(CONTROL, json.dumps(self._content).encode() + b"\n")
+
+    def __exit__(self, *_: object) -> None:
+        self._meta.remove(CONTROL)
+
+
+def _greet(services: Services, url: str, made: bool) -> None:
+    """What a person needs next, on the terminal: the line that connects each client."""
+    core = services.core
+    public = (core.settings.public_url or url) + "/mcp"
+    print(f"Federated Memory serves {public} from {core.root.path}")
+    if core.settings.mcp_token is None:
+        how = "made now" if made else "made at first start"
+        token_file = core.root.path / "_meta" / "generated-tokens.env"
+        print(f"Tokens: {how}, in {token_file}")
+        value = f'$(sed -n s/^MCP_TOKEN=//p "{token_file}")'
+    else:
+        value = "dev-token" if core.settings.mcp_token.get_secret_value() == "dev-token" else "YOUR-TOKEN"
+    if core.settings.sync_token is None and core.settings.mcp_token is not None:
+        print("SYNC_TOKEN is not set: uploads are off.")
+    print(
+        "Connect an agent (once per machine):\n"
+        f"  export MCP_MEMORY_TOKEN={value}\n"
+        f"  Claude Code  claude mcp add --scope user --transport http memory {public}"
+        ' --header "Authorization: Bearer $MCP_MEMORY_TOKEN"\n'
+        f"  Codex        codex mcp add memory --url {public} --bearer-token-env-var MCP_MEMORY_TOKEN\n"
+        f"  Gemini CLI   gemini mcp add --scope user --transport http memory {public}"
+        ' --header "Authorization: Bearer $MCP_MEMORY_TOKEN"',
+        flush=True,
+    )
+
+
+def _serve(app: App, listener: socket.socket) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # Open streams never end by themselves; whatever else is under way gets the drain time.
+            app.streams.end_event_streams()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        app.asgi,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_keep_alive=75,
+        lifespan="on",
+    )
+    server = Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise Unavailable("The server could not start", hint="Its log says why")
+    logger.info("server stopped")
+    sys.stdout.flush()

@@ -1,0 +1,10 @@
+"""`status`: being written."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("status", help="")
+    parser.set_defaults(run=lambda _: 1)

@@ -1,0 +1,166 @@
+"""What a person typed in `ranked` mode, as terms to look for. Nothing typed is an error.
+
+Terms are joined by *or*. A word counts in its forms; an identifier (`a.b-c/d_e`, `snake_case`, `CamelCase`) whole and
+in its parts; Chinese, Japanese, Korean and Thai text as a substring, whole and in pairs; a "quoted phrase" as its words
+in that order; `-word` and `-"a phrase"` exclude.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from federated_memory.search.words import STOP_WORDS, common_start, forms
+
+_MAX_TERMS = 32
+_MAX_PHRASE_WORDS = 16
+_PART_WEIGHT = 0.5
+_PAIR_WEIGHT = 0.4
+_PHRASE_WEIGHT = 2.0
+
+_PHRASE = re.compile(r'(?<!\S)(-?)"([^"]*)"')
+_QUOTES = dict.fromkeys(map(ord, "“”„«»＂"), '"')
+_APOSTROPHES = dict.fromkeys(map(ord, "'’ʼ`"), " ")
+# Scripts written without spaces, and Hangul, whose particles are attached to its words.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    "\U00020000-\U000323af"
+)
+_TOKEN = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}])[^\W_])+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_LANGUAGE = re.compile(r"[A-Za-z](?:\+\+|#)(?!\w)")
+
+_EDGE = "\ue000"  # stands for a word boundary of ASCII, which the engines write differently
+_BETWEEN_WORDS = "[^0-9A-Za-z]{1,8}"
+_BETWEEN_PARTS = r"[^0-9A-Za-z\s]{0,2}"
+_LINE_END = r"[^0-9A-Za-z]{0,8}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """`needle` is a lower-case text that every match holds, ignoring case. `line_template`, if any, is the pattern of
+    what one line can show of a match that goes on in the next."""
+
+    text: str
+    weight: float
+    needle: str
+    template: str
+    line_template: str = ""
+
+    def pattern(self, edge: str = r"\b") -> str:
+        return self.template.replace(_EDGE, edge)
+
+    def line_pattern(self, edge: str = r"\b") -> str:
+        return (self.line_template or self.template).replace(_EDGE, edge)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    wanted: tuple[Term, ...]
+    excluded: tuple[Term, ...]
+
+
+def parse_terms(text: str) -> Terms:
+    """The terms of a query, at most 32; stop words, and excluded words, only when there is nothing else to look for."""
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").translate(_QUOTES)
+    text = unicodedata.normalize("NFC", text)
+    wanted: list[Term] = []
+    weak: list[Term] = []
+    excluded: list[Term] = []
+    for minus, phrase in _PHRASE.findall(text):
+        (excluded if minus else wanted).extend(_phrase(phrase)[: 1 if minus else None])
+    for chunk in _PHRASE.sub(" ", text).translate(_APOSTROPHES).split():
+        if len(chunk) > 1 and chunk[0] == "-" and chunk[1].isalnum():
+            excluded += _word(chunk)[:1]
+        else:
+            (weak if _is_stop_word(chunk) else wanted).extend(_word(chunk))
+    if not wanted:
+        return Terms(_distinct(weak or excluded), _distinct(excluded if weak else ()))
+    return Terms(_distinct(wanted), _distinct(excluded))
+
+
+def _is_stop_word(chunk: str) -> bool:
+    tokens = _TOKEN.findall(chunk)
+    return len(tokens) == 1 and tokens[0].lower() in STOP_WORDS
+
+
+def _distinct(terms: Iterable[Term]) -> tuple[Term, ...]:
+    best: dict[str, Term] = {}
+    for term in terms:
+        if term.text not in best or best[term.text].weight < term.weight:
+            best[term.text] = term
+    # Longer ones first: where two begin at the same place, an alternation finds the first it names.
+    return tuple(sorted(list(best.values())[:_MAX_TERMS], key=lambda term: (-len(term.text), term.text)))
+
+
+def _phrase(text: str) -> list[Term]:
+    words = [token.lower() for token in _TOKEN.findall(text)][:_MAX_PHRASE_WORDS]
+    if len(words) < 2:
+        return _word(text)
+    spelled = [_opening(words[0]), *map(_anycase, words[1:])]
+    separators = [_BETWEEN_WORDS if a.isascii() or b.isascii() else _BETWEEN_PARTS for a, b in zip(words, words[1:])]
+    whole = line = spelled[-1] + _ending(words[-1])
+    for word, separator in zip(spelled[-2::-1], separators[::-1], strict=True):
+        whole = word + separator + whole
+        line = f"{word}(?:{separator}{line}|{_LINE_END})"
+    return [Term(" ".join(words), _PHRASE_WEIGHT, max(words, key=len), whole, line)]
+
+
+def _word(chunk: str) -> list[Term]:
+    """The terms of a chunk without white space: a word, or an identifier and its parts."""
+    if language := _LANGUAGE.match(chunk):
+        name = language[0].lower()
+        return [Term(name, 1.0, name, _opening(name[0]) + "".join(f"\\{mark}" for mark in name[1:]))]
+    tokens = _TOKEN.findall(chunk)
+    parts = [part for token in tokens for part in (_HUMP.split(token) if token.isascii() else [token])]
+    if len(parts) < 2:
+        return [term for part in parts for term in _simple(part)]
+    found = [_identifier([part.lower() for part in parts])]
+    for part in parts:
+        if len(part) > 1 and part.lower() not in STOP_WORDS:
+            found += (replace(term, weight=term.weight * _PART_WEIGHT) for term in _simple(part))
+    return found
+
+
+def _identifier(parts: Sequence[str]) -> Term:
+    """The parts in a row, however they are joined: `session_id`, `session-id`, `sessionId`."""
+    template = _BETWEEN_PARTS.join((_opening(parts[0]), *map(_anycase, parts[1:])))
+    plural = "s?" if parts[-1].isascii() else ""
+    return Term("".join(parts), 1.0, max(parts, key=len), template + plural + _ending(parts[-1]))
+
+
+def _simple(token: str) -> list[Term]:
+    """A word in its forms, or text of an unspaced script: whole, and in pairs when it is longer."""
+    word = token.lower()
+    if word[0].isascii():
+        rest = "|".join(form[1:] for form in forms(word))
+        return [Term(word, 1.0, common_start(word), _opening(word[0]) + _anycase(rest) + _ending(word))]
+    found = [Term(word, 1.0, word, _anycase(word))]
+    if _IS_UNSPACED.match(word) and len(word) > 2:
+        pairs = (word[at : at + 2] for at in range(len(word) - 1))
+        found += (Term(pair, _PAIR_WEIGHT, pair, _anycase(pair)) for pair in pairs)
+    return found
+
+
+def _opening(word: str) -> str:
+    """`word`, where a word may begin: after a boundary, a digit or `_`, or as a hump of CamelCase."""
+    first, rest = word[0], _anycase(word[1:])
+    if not first.isascii():
+        return _anycase(word)
+    if first.isdigit():
+        return f"(?:{_EDGE}|[_A-Za-z]){first}{rest}"
+    return f"(?:(?:{_EDGE}|[_0-9])[{first}{first.upper()}]|[a-z]{first.upper()}){rest}"
+
+
+def _ending(word: str) -> str:
+    """Where a word may end. Other scripts than the Latin one know no boundary that the engines agree on."""
+    if not word[-1].isascii():
+        return ""
+    return f"(?:{_EDGE}|[_A-Za-z])" if word[-1].isdigit() else f"(?:{_EDGE}|[_0-9A-Z])"
+
+
+def _anycase(pattern: str) -> str:
+    return f"(?i:{pattern})" if pattern else ""

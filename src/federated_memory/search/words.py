@@ -1,0 +1,91 @@
+"""English, lightly: which words say nothing, and which forms a word takes (`deploying` finds `deploy`).
+
+Forms are pieces of a regular expression that RE2 and ripgrep read alike. Words of other languages stand for themselves.
+"""
+
+from __future__ import annotations
+
+STOP_WORDS = frozenset(
+    "a about above after again against all also am an and any are as at be because been before being below between"
+    " both but by can could did do does doing don down during each few for from further had has have having he her here"
+    " hers him his how i if in into is isn it its itself just ll me more most my near no nor not now of off on once only"
+    " or other our out over own re s same she should so some such t than that the their them then there these they this"
+    " those through to too under until up us ve very was we were what when where which while who whom why will with"
+    " would you your".split()
+)
+
+_VOWELS = frozenset("aeiouy")
+_SIBILANTS = ("s", "x", "z", "ch", "sh")
+_SHORTEST_STEM = 3
+_ENDINGS = "e|es|s|d|ed|er|ers|r|rs|ing|ings|ly|ment|ments"
+_ENDINGS_AFTER_T_OR_S = "|or|ors|ion|ions|able"
+_ENDINGS_OF_Y = "y|ies|ied|ying"
+
+
+def forms(word: str) -> list[str]:
+    """Patterns of the forms of `word`, lower-case letters and digits; all begin with its first letter."""
+    if not (word.isascii() and word.isalpha()) or len(word) < _SHORTEST_STEM:
+        return [word]
+    stem = _stem(word)
+    if _ends_in_changing_y(stem):
+        inflected = f"{stem[:-1]}(?:{_ENDINGS_OF_Y})"
+    else:
+        endings = _ENDINGS + (_ENDINGS_AFTER_T_OR_S if stem[-1] in "ts" else "")
+        # A stem that is a stop word (`not` of `notes`) counts only with an ending.
+        inflected = f"{stem}{_doubled(stem)}(?:{endings})" + ("" if stem in STOP_WORDS else "?")
+    return [inflected] if stem == word else [word, inflected]
+
+
+def common_start(word: str) -> str:
+    """What every form of `word` begins with."""
+    if not (word.isascii() and word.isalpha()) or len(word) < _SHORTEST_STEM:
+        return word
+    stem = _stem(word)
+    return stem[:-1] if _ends_in_changing_y(stem) else stem
+
+
+def _stem(word: str) -> str:
+    """Without plural, `-ing`, `-ed`, a long word's `-ment` and a last `e`."""
+    stem = _singular(word)
+    for ending in ("ing", "ed"):
+        rest = stem.removesuffix(ending)
+        if rest != stem and _is_stem(rest):
+            return _single(rest)
+    for ending, least in (("ment", 5), ("e", _SHORTEST_STEM)):
+        rest = stem.removesuffix(ending)
+        if rest != stem and len(rest) >= least and _is_stem(rest):
+            return rest
+    return stem
+
+
+def _singular(word: str) -> str:
+    if len(word) <= _SHORTEST_STEM or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith("es") and word[:-2].endswith(_SIBILANTS) and _is_stem(word[:-2]):
+        return word[:-2]
+    return word[:-1]
+
+
+def _is_stem(rest: str) -> bool:
+    return len(rest) >= _SHORTEST_STEM and not _VOWELS.isdisjoint(rest)
+
+
+def _ends_in_changing_y(stem: str) -> bool:
+    """`policy` is `policies` too, `deploy` is not `deploies`."""
+    return stem.endswith("y") and len(stem) > _SHORTEST_STEM and stem[-2] not in _VOWELS
+
+
+def _single(stem: str) -> str:
+    """`runn` is `run`; but `tell` and `pass` end so."""
+    if stem[-1] == stem[-2] and stem[-1] not in "lsz" and len(stem) > _SHORTEST_STEM:
+        return stem[:-1]
+    return stem
+
+
+def _doubled(stem: str) -> str:
+    """`run` may double its last letter before an ending."""
+    if stem[-1] in _VOWELS or stem[-1] in "wx" or stem[-2] not in _VOWELS:
+        return ""
+    return f"{stem[-1]}?"

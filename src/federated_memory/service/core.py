@@ -1,0 +1,30 @@
+"""The parts that every service works with, wired by `app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from federated_memory.auth.policy import Policy
+from federated_memory.auth.tokens import Tokens
+from federated_memory.search import Search
+from federated_memory.settings import Settings
+from federated_memory.store.archive import Archives
+from federated_memory.store.documents import Documents
+from federated_memory.store.journal import Journal
+from federated_memory.store.registry import Registry
+from federated_memory.store.root import Root
+from federated_memory.store.scan import Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    settings: Settings
+    root: Root
+    registry: Registry
+    documents: Documents
+    journal: Journal
+    scan: Scan
+    archives: Archives
+    search: Search
+    tokens: Tokens
+    policy: Policy

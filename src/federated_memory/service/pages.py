@@ -1,0 +1,127 @@
+"""Lists and texts cut to a byte budget, and the cursors that go on (SPEC: PAGE-1 to PAGE-4)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import orjson
+
+from federated_memory.errors import InvalidArgument
+from federated_memory.service.results import Result
+
+DEFAULT_MAX_BYTES = 8_000
+LEAST_MAX_BYTES, MOST_MAX_BYTES = 1_000, 65_536
+ENVELOPE_BYTES = 400
+"""What a result needs around its rows, in JSON and in its text form."""
+
+Row = TypeVar("Row", bound=Result)
+CursorKey = list[str | int | float]
+
+
+def encode_cursor(key: Iterable[str | int | float]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(list(key))).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None, length: int | None = None) -> CursorKey | None:
+    """Raises: InvalidArgument: not a cursor of this kind of list."""
+    if not cursor:
+        return None
+    try:
+        key = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        key = None
+    is_key = isinstance(key, list) and all(isinstance(part, str | int | float) for part in key)
+    if not is_key or (length is not None and len(key) != length):
+        raise InvalidArgument("`cursor` is not one that this list gave", hint="Pass `next_cursor`, or leave it out")
+    return key
+
+
+def fit_rows(rows: Iterable[Row], limit: int, max_bytes: int, taken_bytes: int = 0) -> tuple[list[Row], bool]:
+    """As many rows as the limit and the budget allow, at least one, and whether there are more."""
+    fitting: list[Row] = []
+    used = ENVELOPE_BYTES + taken_bytes
+    for row in rows:
+        used += len(orjson.dumps(row.as_dict())) + 1
+        if fitting and (len(fitting) >= limit or used > max_bytes):
+            return fitting, True
+        fitting.append(row)
+    return fitting, False
+
+
+def json_bytes(text: str) -> int:
+    """What the text takes inside JSON, without its quotes; never less than in UTF-8."""
+    return len(orjson.dumps(text)) - 2
+
+
+def cut_text(text: str, budget: int) -> str:
+    """The longest beginning that fits the budget inside JSON; whole code points, at least one."""
+    if json_bytes(text) <= budget:
+        return text
+    low, high = 1, min(len(text), budget)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if json_bytes(text[:middle]) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines with their line feeds; only a line feed ends a line, and nothing follows the last one."""
+    lines = [line + "\n" for line in text.split("\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPage:
+    text: str
+    lines: int
+    offset: int
+    next_offset: int | None
+    next_byte_offset: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.offset == 0 and self.next_offset is None
+
+
+def page_text(text: str, *, offset: int, byte_offset: int, limit: int, budget: int) -> TextPage:
+    """Lines from `offset` that fit the budget. A line longer than that is cut, and `next_byte_offset` goes on in it.
+
+    Raises:
+        InvalidArgument: `byte_offset` is inside a character, or past its line.
+    """
+    lines = split_lines(text)
+    parts: list[str] = []
+    used = 0
+    for number in range(offset, min(len(lines), offset + limit)):
+        line = lines[number]
+        start = byte_offset if number == offset else 0
+        if start:
+            line = _from_byte(line, start)
+        used += json_bytes(line)
+        if used <= budget:
+            parts.append(line)
+            continue
+        if parts:
+            return TextPage("".join(parts), len(lines), offset, number, None)
+        piece = cut_text(line, budget)
+        return TextPage(piece, len(lines), offset, number, start + len(piece.encode("utf-8", "surrogatepass")))
+    following = offset + len(parts)
+    page = TextPage("".join(parts), len(lines), offset, following if following < len(lines) else None, None)
+    return page if not byte_offset else TextPage(page.text, page.lines, offset, page.next_offset or len(lines), None)
+
+
+def _from_byte(line: str, start: int) -> str:
+    data = line.encode("utf-8", "surrogatepass")
+    if start >= len(data) or data[start] & 0xC0 == 0x80:
+        raise InvalidArgument(
+            "`byte_offset` is not one that a page gave", hint="Pass `next_byte_offset`, or leave it out"
+        )
+    return data[start:].decode("utf-8", "surrogatepass")

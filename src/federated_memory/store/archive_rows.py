@@ -1,0 +1,174 @@
+"""The rows of archives and of their members in the state database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+from federated_memory.names import ETag, SessionId, WorkspaceId
+from federated_memory.store.database import Database
+from federated_memory.store.members import Member
+
+_MEMBER = "number, first_line, raw_offset, raw_bytes, gzip_offset, gzip_bytes, sha256_so_far"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One stored transcript, as of when it was found.
+
+    `file` is below the workspace's `sessions/`. Lines count from 0, and an unterminated last line counts. A replaced
+    transcript (`is_current` false) keeps its `revision`, which counts from 1. Unknown texts are empty; an unknown
+    `started_at` is the time of the upload.
+    """
+
+    id: int
+    workspace_id: WorkspaceId
+    session_id: SessionId
+    revision: int
+    is_current: bool
+    file: str
+    sha256: ETag
+    raw_bytes: int
+    gzip_bytes: int
+    lines: int
+    has_open_line: bool
+    agent: str
+    native_id: str
+    title: str
+    cwd: str
+    started_at: str
+    ended_at: str
+    updated_at: str
+    modified_ns: int
+    inode: int
+
+
+_NAMES = tuple(item.name for item in fields(Archive))
+_COLUMNS = ", ".join(_NAMES).replace("is_current", "current")
+_VALUES = ", ".join("?" for _ in _NAMES)
+
+
+class ArchiveRows:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- reading
+
+    def current(self, workspace_id: WorkspaceId, session_id: SessionId) -> Archive | None:
+        return self._one("workspace_id = ? AND session_id = ? AND current = 1", workspace_id, session_id)
+
+    def revision(self, workspace_id: WorkspaceId, session_id: SessionId, revision: int) -> Archive | None:
+        return self._one("workspace_id = ? AND session_id = ? AND revision = ?", workspace_id, session_id, revision)
+
+    def by_id(self, archive_id: int) -> Archive | None:
+        return self._one("id = ?", archive_id)
+
+    def twins(self, sha256: str, raw_bytes: int) -> list[Archive]:
+        """Every archive, replaced ones too, with the same raw bytes."""
+        return self._all("sha256 = ? AND raw_bytes = ? ORDER BY id", sha256, raw_bytes)
+
+    def revisions(self, workspace_id: WorkspaceId, session_id: SessionId) -> list[Archive]:
+        """Newest, that is the current one, first."""
+        return self._all("workspace_id = ? AND session_id = ? ORDER BY revision DESC", workspace_id, session_id)
+
+    def of_workspace(self, workspace_id: WorkspaceId) -> list[Archive]:
+        return self._all("workspace_id = ? ORDER BY session_id, revision", workspace_id)
+
+    def newest(
+        self,
+        workspace_id: WorkspaceId,
+        *,
+        agent: str | None,
+        since: str | None,
+        until: str | None,
+        after: tuple[str, str] | None,
+        limit: int,
+    ) -> list[Archive]:
+        where = ["workspace_id = ?", "current = 1"]
+        values: list[str] = [workspace_id]
+        for condition, value in (("agent = ?", agent), ("started_at >= ?", since), ("started_at < ?", until)):
+            if value:
+                where.append(condition)
+                values.append(value)
+        if after:
+            where.append("(started_at, session_id) < (?, ?)")
+            values += after
+        return self._all(f"{' AND '.join(where)} ORDER BY started_at DESC, session_id DESC LIMIT ?", *values, limit)
+
+    def _one(self, where: str, *values: object) -> Archive | None:
+        row = self._database.row(f"SELECT {_COLUMNS} FROM archives WHERE {where}", *values)
+        return None if row is None else _archive(row)
+
+    def _all(self, where: str, *values: object) -> list[Archive]:
+        rows = self._database.rows(f"SELECT {_COLUMNS} FROM archives WHERE {where}", *values)
+        return [_archive(row) for row in rows]
+
+    def members(self, archive_id: int) -> list[Member]:
+        rows = self._database.rows(f"SELECT {_MEMBER} FROM members WHERE archive_id = ? ORDER BY number", archive_id)
+        return [Member(*row) for row in rows]
+
+    def members_from(self, archive_id: int, line: int) -> Iterator[Member]:
+        """The members from the first that holds a part of `line`, read a few at a time."""
+        row = self._database.row(
+            "SELECT min(number) FROM members WHERE archive_id = ?1 AND first_line ="
+            " (SELECT max(first_line) FROM members WHERE archive_id = ?1 AND first_line <= ?2)",
+            archive_id, line,
+        )  # fmt: skip
+        number = row[0] if row else None
+        while number is not None:
+            rows = self._database.rows(
+                f"SELECT {_MEMBER} FROM members WHERE archive_id = ? AND number >= ? ORDER BY number LIMIT 8",
+                archive_id, number,
+            )  # fmt: skip
+            yield from (Member(*row) for row in rows)
+            number = rows[-1][0] + 1 if rows else None
+
+    # -- writing
+
+    @staticmethod
+    def insert(transaction: sqlite3.Connection, archive: Archive) -> int:
+        """The id that the archive got; its own is not looked at."""
+        cursor = transaction.execute(f"INSERT INTO archives ({_COLUMNS}) VALUES ({_VALUES})", (None, *_tail(archive)))
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    @staticmethod
+    def update(transaction: sqlite3.Connection, archive: Archive) -> None:
+        transaction.execute(
+            f"UPDATE archives SET ({_COLUMNS}) = ({_VALUES}) WHERE id = ?", (archive.id, *_tail(archive), archive.id)
+        )
+
+    @staticmethod
+    def delete(transaction: sqlite3.Connection, archive_id: int) -> None:
+        transaction.execute("DELETE FROM archives WHERE id = ?", (archive_id,))
+
+    @staticmethod
+    def replace_members(
+        transaction: sqlite3.Connection, archive_id: int, kept: int, members: Sequence[Member]
+    ) -> None:
+        """Keep the first `kept` members and put these after them."""
+        transaction.execute("DELETE FROM members WHERE archive_id = ? AND number >= ?", (archive_id, kept))
+        transaction.executemany(
+            f"INSERT INTO members (archive_id, {_MEMBER}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((archive_id, *member) for member in members),
+        )
+
+    @staticmethod
+    def copy_members(transaction: sqlite3.Connection, source_id: int, archive_id: int, count: int) -> None:
+        """Give an archive the first `count` members of another one."""
+        transaction.execute(
+            f"INSERT INTO members (archive_id, {_MEMBER}) SELECT ?, {_MEMBER} FROM members"
+            " WHERE archive_id = ? AND number < ?",
+            (archive_id, source_id, count),
+        )
+
+
+def _archive(row: tuple[Any, ...]) -> Archive:
+    found = dict(zip(_NAMES, row, strict=True))
+    return Archive(**{**found, "is_current": bool(found["is_current"]), "has_open_line": bool(found["has_open_line"])})
+
+
+def _tail(archive: Archive) -> tuple[object, ...]:
+    return astuple(archive)[1:]

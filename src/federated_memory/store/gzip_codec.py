@@ -1,0 +1,54 @@
+"""The gzip codec: ISA-L, six times zlib's speed; zlib where ISA-L has no wheel."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+GZIP_WINDOW = 31
+"""zlib's `wbits` for a gzip header and trailer."""
+
+
+class Inflating(Protocol):
+    """One gzip member being inflated."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes: ...
+
+
+def _zlib_deflate(data: bytes | memoryview) -> bytes:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, GZIP_WINDOW)
+    return compressor.compress(data) + compressor.flush()
+
+
+def _isal_deflate(data: bytes | memoryview) -> bytes:
+    compressed: bytes = _isal.compress(data, 3, GZIP_WINDOW)
+    return compressed
+
+
+_isal: Any
+try:
+    from isal import isal_zlib as _isal
+except ImportError:  # no wheel for this processor
+    _isal = None
+
+CodecError: tuple[type[Exception], ...] = (zlib.error,) if _isal is None else (zlib.error, _isal.error)
+"""What inflating raises on bytes that are no gzip."""
+
+deflate: Callable[[bytes | memoryview], bytes] = _zlib_deflate if _isal is None else _isal_deflate
+"""One whole gzip member; the same bytes for the same data (no time, no name)."""
+
+
+def inflating() -> Inflating:
+    """A decoder of one gzip member."""
+    decoder: Inflating = (zlib if _isal is None else _isal).decompressobj(GZIP_WINDOW)
+    return decoder

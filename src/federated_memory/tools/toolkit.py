@@ -1,0 +1,132 @@
+"""From a plain function to a tool: schema, thread, caller, result and error (SPEC: TOOL-1 to TOOL-6)."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any
+
+import anyio
+import anyio.to_thread
+from mcp.server.mcpserver import Context
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
+
+from federated_memory import boundary
+from federated_memory.auth.caller import Caller, Role
+from federated_memory.errors import FederatedMemoryError
+from federated_memory.service.results import Result
+from federated_memory.service.services import Services
+from federated_memory.tools.context import caller_of
+from federated_memory.tools.render import render
+
+ToolFunction = Callable[..., Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a tool: who asks, of what, and whether anybody still waits for the answer."""
+
+    caller: Caller
+    services: Services
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool before it is registered. `lane` names the pool of threads that runs it."""
+
+    function: ToolFunction
+    title: str
+    roles: frozenset[Role]
+    annotations: ToolAnnotations
+    lane: str = "store"
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+
+def spec(
+    function: ToolFunction,
+    title: str,
+    *roles: Role,
+    writes: bool = False,
+    destroys: bool = False,
+    idempotent: bool = True,
+    lane: str = "store",
+) -> ToolSpec:
+    """`roles` none: every role. The hints are hints for clients; the policy decides."""
+    hints = ToolAnnotations(
+        read_only_hint=not writes, destructive_hint=destroys, idempotent_hint=idempotent, open_world_hint=False
+    )
+    return ToolSpec(function, title, frozenset(roles or ("ai", "sync", "read", "admin")), hints, lane)
+
+
+def as_handler(tool: ToolSpec, services: Services, limiter: anyio.CapacityLimiter) -> Callable[..., Awaitable[Any]]:
+    """The function that the SDK registers: same parameters, the call replaced by the SDK's context."""
+    signature = inspect.signature(tool.function, eval_str=True)
+    (_, *parameters) = signature.parameters.values()
+
+    async def handler(ctx: Context[Any], **arguments: Any) -> CallToolResult:
+        call = Call(caller_of(ctx, tool.name), services)
+        try:
+            if call.caller.role not in tool.roles:
+                services.core.policy.ensure_role(call.caller, sorted(tool.roles))
+            result = await anyio.to_thread.run_sync(
+                partial(tool.function, call, **arguments), limiter=limiter, abandon_on_cancel=True
+            )
+        except Exception as error:
+            return error_result(boundary.understood(error))
+        except BaseException:
+            call.cancelled.set()
+            raise
+        return CallToolResult(
+            content=[TextContent(type="text", text=render(result))], structured_content=result.as_dict()
+        )
+
+    returned = Annotated[CallToolResult, signature.return_annotation]
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Context[Any])
+    handler.__name__ = tool.name
+    handler.__doc__ = tool.function.__doc__
+    handler.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[context, *parameters], return_annotation=returned
+    )
+    handler.__annotations__ = {"ctx": Context[Any], **{p.name: p.annotation for p in parameters}, "return": returned}
+    return handler
+
+
+def error_result(error: FederatedMemoryError) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(type="text", text=boundary.as_text(error))],
+        structured_content={"error": boundary.as_dict(error)},
+        is_error=True,
+    )
+
+
+def compact_schema(schema: Any) -> Any:
+    """A JSON schema that says the same in fewer bytes: no titles, no null unions, no null or empty defaults."""
+    if isinstance(schema, list):
+        return [compact_schema(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
+    options = found.get("anyOf")
+    if isinstance(options, list):
+        real = [option for option in options if option != {"type": "null"}]
+        if len(real) == 1:
+            del found["anyOf"]
+            found = {**real[0], **found}
+            found.pop("title", None)
+    if "default" in found and found["default"] in (None, ""):
+        del found["default"]
+    return {
+        key: {name: compact_schema(inner) for name, inner in value.items()}
+        if key in ("properties", "$defs")
+        else compact_schema(value)
+        for key, value in found.items()
+    }
+
+

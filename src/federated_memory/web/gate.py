@@ -1,0 +1,181 @@
+"""In front of every route: host, origin, bearer, and bodies that stall (SPEC: AUTH-1, AUTH-10, AUTH-11, HTTP-6)."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from urllib.parse import urlsplit
+
+import anyio
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from federated_memory.auth.caller import Caller, Grant
+from federated_memory.auth.events import auth_deny, auth_fail
+from federated_memory.auth.tokens import Tokens
+from federated_memory.errors import Forbidden, InvalidArgument, Unavailable
+from federated_memory.settings import Network, Settings
+from federated_memory.tools.context import CALLER
+from federated_memory.web.problems import problem
+from federated_memory.web.streams import Streams
+
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+class BodyStalled(Exception):
+    """The client stopped sending its body."""
+
+
+class Gate:
+    """ASGI middleware; what passes has a `Caller` in its scope, under `tools.context.CALLER`."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens, streams: Streams) -> None:
+        self._app = app
+        self._tokens = tokens
+        self._streams = streams
+        self._proxies = settings.trusted_proxies
+        self._stall_seconds = settings.body_timeout_seconds
+        public = urlsplit(settings.public_url)
+        self._hosts = _LOOPBACK_HOSTS | ({_bracketed(public.hostname)} if public.hostname else set())
+        self._public_origin = settings.public_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers: dict[bytes, bytes] = {}
+        for key, value in scope["headers"]:
+            headers[key] = headers[key] + b"," + value if key == b"x-forwarded-for" and key in headers else value
+        path: str = scope["path"]
+        if path in _OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        address = client_address(scope, headers, self._proxies)
+        refusal = self._wrong_host(headers)
+        if refusal is not None:
+            auth_deny(address, "host", path)
+            await problem(refusal, 421 if isinstance(refusal, InvalidArgument) else 403)(scope, receive, send)
+            return
+        grant = self._grant(headers, address, path)
+        if grant is None:
+            refused = Forbidden("A valid bearer token is needed", hint="Check the token of this client")
+            await problem(refused, 401, www_authenticate="Bearer", connection="close")(scope, receive, send)
+            return
+        scope[CALLER] = Caller(
+            grant, address, where=path, machine=_text(headers, b"x-memory-machine"), tool=_text(headers, b"x-memory-tool")
+        )
+        scope["user"] = _sdk_user(grant)
+        await self._serve(grant, scope, receive, send)
+
+    async def _serve(self, grant: Grant, scope: Scope, receive: Receive, send: Send) -> None:
+        started = ended = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started, ended
+            if message["type"] == "http.response.start":
+                started = True
+                request.is_event_stream = _is_event_stream(message)
+            else:
+                ended = not message.get("more_body", False)
+            await send(message)
+
+        deadline = None if grant.expires_at is None else anyio.current_time() + grant.expires_at - time.time()
+        with self._streams.opened(grant.fingerprint, deadline) as request:
+            try:
+                await self._app(scope, _impatient(receive, self._stall_seconds), watched_send)
+            except BodyStalled:
+                if not started:
+                    stalled = Unavailable("The body stopped arriving", hint="Send it again")
+                    await problem(stalled, 408, connection="close")(scope, receive, send)
+        if request.scope.cancelled_caught and request.is_event_stream and not ended:
+            await send({"type": "http.response.body", "body": b""})
+
+    def _wrong_host(self, headers: dict[bytes, bytes]) -> InvalidArgument | Forbidden | None:
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        name = host[: host.rfind(":")] if host.rfind(":") > host.rfind("]") else host
+        if name not in self._hosts:
+            return InvalidArgument(
+                "This server does not answer to that host name", hint="Set PUBLIC_URL to the origin that clients use"
+            )
+        origin = headers.get(b"origin")
+        if origin is None:
+            return None
+        found = origin.decode("latin-1").lower()
+        parts = urlsplit(found)
+        is_loopback = parts.scheme in ("http", "https") and _bracketed(parts.hostname or "") in _LOOPBACK_HOSTS
+        if not is_loopback and found != self._public_origin.lower():
+            return Forbidden("Requests from that web origin are not served", hint="Set PUBLIC_URL if it is yours")
+        return None
+
+    def _grant(self, headers: dict[bytes, bytes], address: str, path: str) -> Grant | None:
+        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            auth_deny(address, "no_token", path)
+            return None
+        found = self._tokens.verify(token.strip())
+        if isinstance(found, Grant):
+            return found
+        auth_fail(address, found, path)
+        return None
+
+
+def client_address(scope: Scope, headers: dict[bytes, bytes], proxies: tuple[Network, ...]) -> str:
+    """The address of the client: the peer's, or what a trusted proxy (or the unix socket's) says, nearest first."""
+    peer: str = scope["client"][0] if scope.get("client") else ""
+    if peer and not _is_trusted(peer, proxies):
+        return peer
+    for hop in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
+        candidate = hop.strip()
+        try:
+            ipaddress.ip_address(candidate)
+        except ValueError:
+            break
+        if not _is_trusted(candidate, proxies):
+            return candidate
+    return peer
+
+
+def _is_trusted(address: str, proxies: tuple[Network, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in proxies)
+
+
+def _impatient(receive: Receive, seconds: float) -> Receive:
+    """The body's messages, or BodyStalled when the next one takes too long; what follows the body may take for ever."""
+    more = True
+
+    async def next_message() -> Message:
+        nonlocal more
+        if not more:
+            return await receive()
+        with anyio.move_on_after(seconds):
+            message = await receive()
+            more = message.get("more_body", False)
+            return message
+        raise BodyStalled
+
+    return next_message
+
+
+def _is_event_stream(message: Message) -> bool:
+    return any(key == b"content-type" and value.startswith(b"text/event-stream") for key, value in message["headers"])
+
+
+def _sdk_user(grant: Grant) -> AuthenticatedUser:
+    """The principal in the SDK's form: its sessions belong to whoever opened them."""
+    return AuthenticatedUser(
+        AccessToken(token="", client_id=grant.name, subject=grant.fingerprint, scopes=[grant.role])
+    )
+
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").decode("utf-8", "replace")[:200]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

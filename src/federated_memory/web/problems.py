@@ -1,0 +1,37 @@
+"""Answers: JSON, and problems for errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from federated_memory import boundary
+from federated_memory.errors import Conflict, FederatedMemoryError
+from federated_memory.service.results import Result
+
+
+def json_response(content: Result | dict[str, Any], status: int = 200, **headers: str) -> Response:
+    body = content.as_dict() if isinstance(content, Result) else content
+    return Response(orjson.dumps(body), status, {key.replace("_", "-"): value for key, value in headers.items()},
+                    "application/json")  # fmt: skip
+
+
+def problem(error: FederatedMemoryError, status: int | None = None, **headers: str) -> Response:
+    """`status` only where HTTP has a more exact one than the error's own, such as 401, 408 or 421."""
+    body = boundary.as_problem(error)
+    if status is not None:
+        body["status"] = status
+    found = {key.replace("_", "-"): value for key, value in headers.items()}
+    if isinstance(error, Conflict) and error.facts.get("etag"):
+        found["etag"] = f'"{error.facts["etag"]}"'
+    if isinstance(error, Conflict) and "offset" in error.facts:
+        found["upload-offset"] = str(error.facts["offset"])
+    return Response(orjson.dumps(body), int(body["status"]), found, "application/problem+json")  # type: ignore[call-overload]
+
+
+async def on_error(_: Request, error: Exception) -> Response:
+    """For Starlette: every error that a route raises."""
+    return problem(boundary.understood(error))

@@ -1,0 +1,274 @@
+"""The HTTP routes (`/api/v1`): the same services as the tools (SPEC: HTTP-1 to HTTP-5)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from federated_memory.auth.caller import Caller
+from federated_memory.errors import InvalidArgument
+from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
+from federated_memory.service.services import Services
+from federated_memory.tools.context import CALLER
+from federated_memory.web.problems import json_response
+from federated_memory.web.transfer import (
+    encoding_of,
+    ensure_length,
+    etag_header,
+    if_match_of,
+    in_thread,
+    integer,
+    read_small,
+    receive_upload,
+)
+
+_MAX_PAGE_BYTES = 4 * 1024**2
+_MAX_JSON_BYTES = 16 * 1024**2
+_WORKSPACE = "/api/v1/workspaces/{workspace_id}"
+
+
+class Routes:
+    """Handlers of one server. Each names the caller, parses the request and makes one service call."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.core.settings
+
+    def all(self) -> list[Route]:
+        return [
+            Route("/api/v1/workspaces", self.list_workspaces, methods=["GET"]),
+            Route("/api/v1/workspaces", self.register, methods=["POST"]),
+            Route(_WORKSPACE, self.show_workspace, methods=["GET"]),
+            Route(_WORKSPACE + "/reissue", self.reissue, methods=["POST"]),
+            Route(_WORKSPACE + "/plan", self.plan, methods=["POST"]),
+            Route(_WORKSPACE + "/overview", self.read_document, methods=["GET"]),
+            Route(_WORKSPACE + "/overview", self.put_document, methods=["PUT"]),
+            Route(_WORKSPACE + "/knowledge", self.list_knowledge, methods=["GET"]),
+            Route(_WORKSPACE + "/knowledge/{path:path}", self.read_document, methods=["GET"]),
+            Route(_WORKSPACE + "/knowledge/{path:path}", self.put_document, methods=["PUT"]),
+            Route(_WORKSPACE + "/knowledge/{path:path}", self.delete_document, methods=["DELETE"]),
+            Route(_WORKSPACE + "/versions/{path:path}", self.versions, methods=["GET"]),
+            Route(_WORKSPACE + "/sessions", self.list_sessions, methods=["GET"]),
+            Route(_WORKSPACE + "/sessions/{session_id}", self.read_session, methods=["GET"]),
+            Route(_WORKSPACE + "/sessions/{session_id}", self.put_session, methods=["PUT"]),
+            Route(_WORKSPACE + "/sessions/{session_id}", self.append_session, methods=["PATCH"]),
+            Route("/api/v1/tokens", self.list_tokens, methods=["GET"]),
+            Route("/api/v1/tokens", self.create_token, methods=["POST"]),
+            Route("/api/v1/tokens/{name}", self.revoke_token, methods=["DELETE"]),
+            Route("/api/v1/status", self.status, methods=["GET"]),
+        ]
+
+    # -- workspaces
+
+    async def list_workspaces(self, request: Request) -> Response:
+        query = request.query_params
+        service = partial(
+            self._services.workspaces.list,
+            machine=query.get("machine", ""), tool=query.get("tool", ""), project=query.get("project", ""),
+            **_paging(request),
+        )  # fmt: skip
+        return json_response(await in_thread(service, _caller(request)))
+
+    async def register(self, request: Request) -> Response:
+        body = await self._json(request)
+        names = ("machine", "tool", "project", "description", "workspace_id", "project_key")
+        unknown = body.keys() - set(names)
+        if unknown or not all(isinstance(value, str | None) for value in body.values()):
+            raise InvalidArgument("Not a registration", hint="Send strings for " + ", ".join(names))
+        given = {name: body[name] for name in names if body.get(name)}
+        done = await in_thread(partial(self._services.workspaces.register, **given), _caller(request))
+        return json_response(done, 201 if done.created else 200)
+
+    async def show_workspace(self, request: Request) -> Response:
+        service = self._services.workspaces.show
+        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+
+    async def reissue(self, request: Request) -> Response:
+        service = self._services.workspaces.reissue
+        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+
+    async def plan(self, request: Request) -> Response:
+        workspace_id = request.path_params["workspace_id"]
+        caller = _caller(request)
+        self._services.core.policy.reader(caller, workspace_id)
+        body = await self._json(request)
+        return json_response(await in_thread(self._services.sessions.plan, caller, workspace_id, body))
+
+    # -- documents: a path, or (None) the overview
+
+    async def list_knowledge(self, request: Request) -> Response:
+        service = partial(
+            self._services.knowledge.list, prefix=request.query_params.get("prefix", ""), **_paging(request)
+        )
+        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+
+    async def read_document(self, request: Request) -> Response:
+        params = request.path_params
+        etag, version, data = await in_thread(
+            self._services.knowledge.content,
+            _caller(request), params["workspace_id"], params.get("path"), integer(request, "version"),
+        )  # fmt: skip
+        headers = {"etag": f'"{etag}"', "x-version": str(version), "x-content-type-options": "nosniff"}
+        if etag_header(request, "if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return Response(data, headers=headers, media_type="text/markdown; charset=utf-8")
+
+    async def put_document(self, request: Request) -> Response:
+        caller, params = _caller(request), request.path_params
+        workspace = await self._granted(request, caller)
+        data = await read_small(request, self._settings.max_document_bytes)
+        done = await in_thread(
+            self._services.knowledge.put, caller, workspace, params.get("path"), data, if_match_of(request)
+        )
+        return json_response(done, 201 if done.created else 200, etag=f'"{done.etag}"')
+
+    async def delete_document(self, request: Request) -> Response:
+        caller = _caller(request)
+        workspace = await self._granted(request, caller)
+        if_match = etag_header(request, "if-match")
+        done = await in_thread(
+            self._services.knowledge.remove, caller, workspace, request.path_params["path"], if_match
+        )
+        return json_response(done)
+
+    async def versions(self, request: Request) -> Response:
+        params = request.path_params
+        service = partial(
+            self._services.knowledge.history,
+            from_version=integer(request, "from_version"), to_version=integer(request, "to_version"),
+            **_paging(request),
+        )  # fmt: skip
+        return json_response(await in_thread(service, _caller(request), params["workspace_id"], params["path"]))
+
+    # -- sessions
+
+    async def list_sessions(self, request: Request) -> Response:
+        query = request.query_params
+        service = partial(
+            self._services.sessions.list,
+            tool=query.get("tool", ""), since=query.get("since"), until=query.get("until"), **_paging(request),
+        )  # fmt: skip
+        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+
+    async def read_session(self, request: Request) -> Response:
+        """GET and HEAD: the transcript itself, and what an upload needs to go on."""
+        params = request.path_params
+        archive = await in_thread(
+            self._services.sessions.find,
+            _caller(request), params["workspace_id"], params["session_id"], integer(request, "revision"),
+        )  # fmt: skip
+        headers = {
+            "etag": f'"{archive.sha256}"',
+            "upload-offset": str(archive.raw_bytes),
+            "x-revision": str(archive.revision),
+            "x-lines": str(archive.lines),
+            "content-length": str(archive.raw_bytes),
+            "x-content-type-options": "nosniff",
+        }
+        if etag_header(request, "if-none-match") == archive.sha256:
+            headers.pop("content-length")
+            return Response(status_code=304, headers=headers)
+        if request.method == "HEAD":
+            return Response(headers=headers, media_type="application/jsonl")
+        return StreamingResponse(
+            self._services.sessions.stream(archive), headers=headers, media_type="application/jsonl"
+        )
+
+    async def put_session(self, request: Request) -> Response:
+        return await self._store_session(request, None)
+
+    async def append_session(self, request: Request) -> Response:
+        offset = integer(request, "upload-offset", header=True)
+        if offset is None or offset < 0:
+            raise InvalidArgument("Upload-Offset is missing", hint="HEAD tells how many bytes are held")
+        return await self._store_session(request, offset)
+
+    async def _store_session(self, request: Request, offset: int | None) -> Response:
+        caller, encoding = _caller(request), encoding_of(request)
+        workspace = await self._granted(request, caller)
+        ensure_length(request, self._settings.max_session_bytes)
+        begin = partial(
+            self._services.sessions.begin_upload,
+            encoding=encoding, offset=offset, if_match=etag_header(request, "if-match"), source=_source(request),
+        )  # fmt: skip
+        upload = await in_thread(begin, caller, workspace, request.path_params["session_id"])
+        done = await receive_upload(request, upload)
+        return json_response(
+            done, 201 if done.status == "created" else 200,
+            etag=f'"{done.sha256}"', upload_offset=str(done.bytes),
+        )  # fmt: skip
+
+    # -- administration
+
+    async def list_tokens(self, request: Request) -> Response:
+        rows = await in_thread(self._services.tokens.list, _caller(request))
+        return json_response({"tokens": [row.as_dict() for row in rows]})
+
+    async def create_token(self, request: Request) -> Response:
+        caller = _caller(request)
+        self._services.core.policy.ensure_role(caller, ("admin",))
+        body = await self._json(request)
+        lists = {key: tuple(body.pop(key, None) or ()) for key in ("read", "write")}
+        texts = {key: body.pop(key, None) or "" for key in ("name", "role", "machine", "expires")}
+        globs = [glob for found in lists.values() for glob in found]
+        if body or not all(isinstance(value, str) for value in (*texts.values(), *globs)):
+            raise InvalidArgument("Not a token", hint="Send name, role, read, write, machine and expires")
+        name, role = texts.pop("name"), texts.pop("role")
+        create = partial(self._services.tokens.create, **texts, **lists)
+        return json_response(await in_thread(create, caller, name, role), 201)
+
+    async def revoke_token(self, request: Request) -> Response:
+        return json_response(
+            await in_thread(self._services.tokens.revoke, _caller(request), request.path_params["name"])
+        )
+
+    async def status(self, request: Request) -> Response:
+        return json_response(await in_thread(self._services.status.status, _caller(request)))
+
+    # -- parts of requests
+
+    async def _granted(self, request: Request, caller: Caller) -> Any:
+        """The workspace of the path, once the caller's right to write it is proven; before the body is read."""
+        check = self._services.core.policy.writer_at
+        binding, write_token = request.headers.get("x-memory-binding"), request.headers.get("x-write-token")
+        return await in_thread(check, caller, request.path_params["workspace_id"], binding, write_token)
+
+    async def _json(self, request: Request) -> dict[str, Any]:
+        try:
+            body = orjson.loads(await read_small(request, _MAX_JSON_BYTES))
+        except ValueError:
+            raise InvalidArgument("The body is not JSON", hint="Send a JSON object") from None
+        if not isinstance(body, dict):
+            raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
+        return body
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+def _paging(request: Request) -> dict[str, Any]:
+    limit = integer(request, "limit", 100) or 100
+    max_bytes = integer(request, "max_bytes", DEFAULT_MAX_BYTES * 32) or LEAST_MAX_BYTES
+    if not 1 <= limit <= 1000 or not LEAST_MAX_BYTES <= max_bytes <= _MAX_PAGE_BYTES:
+        raise InvalidArgument(
+            "limit or max_bytes is out of range",
+            hint=f"limit is 1 to 1000, max_bytes {LEAST_MAX_BYTES} to {_MAX_PAGE_BYTES}",
+        )
+    return {"limit": limit, "max_bytes": max_bytes, "cursor": request.query_params.get("cursor")}
+
+
+def _source(request: Request) -> dict[str, str]:
+    """What an upload says of itself: `X-Memory-Source-Agent`, `-Machine`, `-Cwd`."""
+    prefix = "x-memory-source-"
+    return {
+        name.removeprefix(prefix): value[:1_000] for name, value in request.headers.items() if name.startswith(prefix)
+    }
+
+

@@ -1,0 +1,63 @@
+"""The requests under way, by token, so that a revoked token or a stop ends them at once (SPEC: AUTH-4, RUN-4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+
+@dataclass(slots=True, eq=False)
+class OpenRequest:
+    scope: anyio.CancelScope
+    is_event_stream: bool = field(default=False)
+    """Whether it has begun an answer that has no end of its own."""
+
+
+class Streams:
+    """Open requests; belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[str, set[OpenRequest]] = defaultdict(set)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    @contextmanager
+    def opened(self, fingerprint: str, deadline: float | None) -> Iterator[OpenRequest]:
+        """Around one request; `deadline` (of the loop's clock) is when its token expires."""
+        request = OpenRequest(anyio.CancelScope() if deadline is None else anyio.CancelScope(deadline=deadline))
+        requests = self._open[fingerprint]
+        requests.add(request)
+        try:
+            with request.scope:
+                yield request
+        finally:
+            requests.discard(request)
+            if not requests:
+                self._open.pop(fingerprint, None)
+
+    def end(self, fingerprint: str) -> None:
+        """End every open request of a token; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._cancel, fingerprint)
+
+    def end_event_streams(self) -> None:
+        """End the answers that would never end by themselves; the rest may finish."""
+        for requests in list(self._open.values()):
+            for request in list(requests):
+                if request.is_event_stream:
+                    request.scope.cancel()
+
+    def _cancel(self, fingerprint: str) -> None:
+        for request in list(self._open.get(fingerprint, ())):
+            request.scope.cancel()
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self._open.values()))
