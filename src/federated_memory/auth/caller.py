@@ -9,6 +9,8 @@ from typing import Literal
 from federated_memory.store.changes import Actor
 
 Role = Literal["ai", "sync", "read", "admin"]
+CALLER = "federated_memory.caller"
+"""Key of the ASGI scope under which the gate leaves the caller of a request."""
 ROLES: tuple[Role, ...] = ("ai", "sync", "read", "admin")
 
 

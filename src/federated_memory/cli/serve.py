@@ -55,7 +55,8 @@ def _ensure_safe_tokens(settings: Settings) -> None:
     tokens = {token.get_secret_value() for token in (settings.mcp_token, settings.sync_token) if token}
     if tokens & EXAMPLE_TOKENS and not settings.is_loopback_bind:
         raise InvalidArgument(
-            "The example tokens are for a loopback address only", hint="Set MCP_TOKEN and SYNC_TOKEN to secrets of yours"
+            "The example tokens are for a loopback address only",
+            hint="Set MCP_TOKEN and SYNC_TOKEN to secrets of yours",
         )
 
 
@@ -66,6 +67,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))
+        listener.listen(2048)  # from here on clients wait instead of being refused
     except OSError as error:
         listener.close()
         raise Unavailable(

@@ -1,10 +1,48 @@
-"""`status`: being written."""
+"""`status`: what the server holds, and whether it is ready (SPEC: CLI-9)."""
 
 from __future__ import annotations
 
 import argparse
 
+from federated_memory.cli.output import counted, json_option, print_json, print_pairs, size
+from federated_memory.settings import load_settings
+
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("status", help="")
-    parser.set_defaults(run=lambda _: 1)
+    parser = verbs.add_parser(
+        "status", parents=[json_option()], help="what the server holds, and whether it is ready",
+        description="What the server holds, and whether it is ready. Exit code 1: it is not, or it does not run.",
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from federated_memory.cli.backend import open_backend
+
+    with open_backend(load_settings()) as backend:
+        found = backend.status()
+        url, pid = backend.url, backend.pid
+    if options.json:
+        print_json({"running": bool(url), "url": url, "pid": pid, **found.as_dict()})
+        return 0 if found.ready else 1
+    process = f" (pid {pid})" if pid else ""
+    holds = (
+        counted(found.workspaces, "workspace"),
+        counted(found.documents, "document"),
+        counted(found.sessions, "session"),
+        size(found.bytes),
+    )
+    print_pairs(
+        [
+            ("Server", f"running at {url}{process}" if url else "stopped"),
+            ("Ready", "yes" if found.ready else "no"),
+            *(("", reason) for reason in found.reasons),
+            ("Version", found.version),
+            ("Root", found.root),
+            ("Holds", ", ".join(holds)),
+            ("Last change", f"number {found.last_change:,}" if found.last_change else "none yet"),
+            ("Free space", size(found.free_bytes)),
+            ("Uploads", "on" if found.uploads else "off: no SYNC_TOKEN"),
+        ]
+    )
+    return 0 if found.ready else 1

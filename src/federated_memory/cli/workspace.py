@@ -1,10 +1,90 @@
-"""`workspace`: being written."""
+"""`workspace`: who writes here, and a new write token when one is lost (SPEC: CLI-8)."""
 
 from __future__ import annotations
 
 import argparse
 
+from federated_memory.cli.output import json_option, print_json, print_line, print_pairs, print_table
+from federated_memory.settings import load_settings
+
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("workspace", help="")
-    parser.set_defaults(run=lambda _: 1)
+    parser = verbs.add_parser("workspace", help="list and show workspaces", description="The workspaces of a server.")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    json = json_option()
+    found = actions.add_parser("list", parents=[json], help="all of them", description="Workspaces by id.")
+    for name in ("machine", "tool", "project"):
+        found.add_argument(f"--{name}", default="", metavar="NAME", help=f"only of this {name}; case is ignored")
+    found.set_defaults(run=run_list)
+    show = actions.add_parser("show", parents=[json], help="one of them", description="One workspace.")
+    show.add_argument("workspace_id", metavar="ID")
+    show.set_defaults(run=run_show)
+    reissue = actions.add_parser(
+        "reissue", parents=[json], help="a new write token, when the old one is lost",
+        description="Make a new write token. It is shown this once; the old one ends at once.",
+    )  # fmt: skip
+    reissue.add_argument("workspace_id", metavar="ID")
+    reissue.set_defaults(run=run_reissue)
+
+
+def run_list(options: argparse.Namespace) -> int:
+    from federated_memory.cli.backend import open_backend
+
+    with open_backend(load_settings()) as backend:
+        rows = backend.workspaces(machine=options.machine, tool=options.tool, project=options.project)
+    if options.json:
+        print_json([row.as_dict() for row in rows])
+    elif not rows:
+        print_line("No workspaces. An agent makes its own with register_workspace.")
+    else:
+        print_table(
+            ("WORKSPACE", "MACHINE", "TOOL", "PROJECT", "DOCUMENTS", "SESSIONS", "LAST ACTIVITY", "SUMMARY"),
+            [
+                (
+                    row.workspace_id, row.machine, row.tool, row.project, row.documents, row.sessions,
+                    row.last_activity[:16].replace("T", " "), row.summary,
+                )
+                for row in rows
+            ],
+        )  # fmt: skip
+    return 0
+
+
+def run_show(options: argparse.Namespace) -> int:
+    from federated_memory.cli.backend import open_backend
+    from federated_memory.names import parse_workspace_id
+
+    wanted = parse_workspace_id(options.workspace_id)
+    with open_backend(load_settings()) as backend:
+        row = backend.workspace(wanted)
+    if options.json:
+        print_json(row.as_dict())
+        return 0
+    print_pairs(
+        [
+            ("Workspace", row.workspace_id),
+            ("Machine", row.machine),
+            ("Tool", row.tool),
+            ("Project", row.project),
+            ("Summary", row.summary),
+            ("Documents", f"{row.documents:,}"),
+            ("Sessions", f"{row.sessions:,}"),
+            ("Last activity", row.last_activity),
+        ]
+    )
+    return 0
+
+
+def run_reissue(options: argparse.Namespace) -> int:
+    from federated_memory.cli.backend import open_backend
+    from federated_memory.names import parse_workspace_id
+
+    wanted = parse_workspace_id(options.workspace_id)
+    with open_backend(load_settings()) as backend:
+        done = backend.reissue(wanted)
+    if options.json:
+        print_json({"workspace_id": done.workspace_id, "write_token": done.write_token})
+        return 0
+    print_pairs([("Workspace", done.workspace_id), ("Write token", done.write_token or "")])
+    print_line("Keep it now: it is not shown again. The old one has ended.")
+    return 0

@@ -1,4 +1,4 @@
-"""What a caller asked for, parsed once (SPEC: FIND-1 to FIND-5).
+"""What a caller asks for, parsed once (SPEC: FIND-1 to FIND-4).
 
 `literal` is exact, case-sensitive text. `regex` is RE2, matched line by line. `ranked` is words.
 """
@@ -13,46 +13,127 @@ from typing import Any, Literal
 import re2
 
 from federated_memory.errors import InvalidArgument
+from federated_memory.names import shown
 from federated_memory.search.literals import Literals, literals_of
 from federated_memory.search.terms import Terms, parse_terms
 
 Mode = Literal["ranked", "literal", "regex"]
 Pattern = Any
-"""A compiled RE2 pattern: `search(data, start)` and `finditer(data)` over bytes."""
+"""A compiled RE2 pattern: `search` and `finditer` over bytes."""
 
 MAX_CHARACTERS = 2_000
-_MAX_PROGRAM_SIZE = 20_000
-# Where the place in the text matters, and not only the place in the line.
-_KNOWS_THE_TEXT = re.compile(r"\\[AzC]|\(\?[A-Za-z]*[m-]")
-_HINT = "Use RE2 syntax (no look-around, no back-references); `(?i)` at the start ignores case"
+_MAX_MEMORY_BYTES = 8 * 1024**2
+_MAX_PROGRAM_SIZE = 20_000  # larger programs search so slowly that their automaton fills its memory again and again
+# Where it matters in which line of a text one is; a few patterns without such a thing are caught too.
+_LOOKS_BEYOND_A_LINE = re.compile(r"\\[AzC]|\(\?[A-Za-z]*[m-]")
+_HINT = "Use RE2 syntax: no look-around, no back-references; `(?i)` at the start ignores case"
 
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """A `literal` or `regex` query. `literals` are in every match, whole."""
+    """A `literal` or `regex` query; `literals` are in every match."""
 
     mode: Literal["literal", "regex"]
     text: str
     literals: Literals
-    _literal: bytes
+    _needle: bytes
     _pattern: Pattern
-    _by_line: bool
-
-    def first(self, text: bytes) -> tuple[int, int] | None:
-        """Where the first match is."""
-        return next(self.matches(text), None)
+    _goes_by_line: bool
 
     def matches(self, text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
-        """The first match in each line from the one at `start` on. `text` is as `plain` gives it."""
-        if self.mode == "literal":
-            find = self._find_literal
-        elif self._by_line:
-            find = self._find_by_line
-        else:
-            find = self._find_pattern
-        while start < len(text) and (found := find(text, start)) is not None:
+        """The first match that begins in each line, as byte offsets; `text` is as `plain` gives it."""
+        while start < len(text) and (found := self._find(text, start)) is not None:
             if found[0] == len(text) and text.endswith(b"\n"):
-                return  # what follows the last line end is no line
+                return  # after the last line end there is no line
             yield found
-            end = text.find(b"\n", max(found) - (found[1] > found[0] and text[found[1] - 1 : found[1]] == b"\n"))
-            start = end + 1 if end >= 0 else len(text)
+            line_end = text.find(b"\n", found[0])
+            start = line_end + 1 if line_end >= 0 else len(text)
+
+    def _find(self, text: bytes, start: int) -> tuple[int, int] | None:
+        if self.mode == "literal":
+            at = text.find(self._needle, start)
+            return None if at < 0 else (at, at + len(self._needle))
+        if self._goes_by_line:
+            return self._find_by_line(text, start)
+        found = self._pattern.search(text, start)
+        return None if found is None else found.span()
+
+    def _find_by_line(self, text: bytes, start: int) -> tuple[int, int] | None:
+        while start < len(text):
+            end = text.find(b"\n", start)
+            end = end if end >= 0 else len(text)
+            if found := self._pattern.search(text[start:end]):
+                return start + found.start(), start + found.end()
+            start = end + 1
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A `ranked` query. Nothing to look for is nothing to find."""
+
+    text: str
+    terms: Terms
+
+
+Query = Exact | Ranked
+
+
+def parse_query(text: str, mode: Mode) -> Query:
+    """Raises: InvalidArgument: too long; or, in `literal` and `regex`, blank, no Unicode text, or no RE2 pattern."""
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidArgument(
+            f"The query has {len(text)} characters, at most {MAX_CHARACTERS} are allowed", hint="Shorten it"
+        )
+    if mode == "ranked":
+        return Ranked(text, parse_terms(text))
+    if not text.strip():
+        raise InvalidArgument("The query is blank", hint="Say what to look for")
+    try:
+        needle = text.replace("\r\n", "\n").encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument("The query holds a lone surrogate", hint="Send valid Unicode text") from None
+    if mode == "literal":
+        return Exact("literal", text, Literals((needle.decode(),)), needle, None, False)
+    _ensure_valid(text)
+    pattern = compile_pattern("(?m)" + text)
+    return Exact("regex", text, literals_of(text), b"", pattern, bool(_LOOKS_BEYOND_A_LINE.search(text)))
+
+
+def _ensure_valid(pattern: str) -> None:
+    try:
+        size = compile_pattern(pattern).programsize
+    except re2.error as error:
+        reason = error.args[0]
+        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise InvalidArgument(f"Not a pattern: {shown(reason)}", hint=_HINT) from None
+    if size > _MAX_PROGRAM_SIZE:
+        raise InvalidArgument("The pattern is too large", hint="Use smaller repeat counts, such as {1,100}")
+
+
+def compile_pattern(pattern: str) -> Pattern:
+    """A pattern over UTF-8 bytes. No match holds a line end; groups are not captured, which keeps any pattern linear.
+
+    Raises:
+        re2.error: Not RE2 syntax, or too large.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MAX_MEMORY_BYTES
+    options.never_nl = True
+    options.never_capture = True
+    compiled = re2.compile(pattern, options)
+    re2.purge()  # its cache would keep the memory of 128 callers' patterns
+    return compiled
+
+
+def plain(data: bytes) -> bytes:
+    """Text as queries see it: valid UTF-8, what cannot be decoded replaced, lines ending in a bare line feed."""
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            data = data.decode("utf-8", "replace").encode()
+    return data

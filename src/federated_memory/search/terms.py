@@ -16,6 +16,7 @@ from federated_memory.search.words import STOP_WORDS, common_start, forms
 
 _MAX_TERMS = 32
 _MAX_PHRASE_WORDS = 16
+_NEEDLE_CHARACTERS = 3
 _PART_WEIGHT = 0.5
 _PAIR_WEIGHT = 0.4
 _PHRASE_WEIGHT = 2.0
@@ -41,14 +42,17 @@ _LINE_END = r"[^0-9A-Za-z]{0,8}$"
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """`needle` is a lower-case text that every match holds, ignoring case. `line_template`, if any, is the pattern of
-    what one line can show of a match that goes on in the next."""
+    """`needle` is a pattern that is found wherever a match is, also in JSON, where an escape may stand before a word.
+    `line_template`, if any, is the pattern of what one line can show of a match that goes on in the next."""
 
     text: str
     weight: float
     needle: str
     template: str
     line_template: str = ""
+
+    def needle_pattern(self) -> str:
+        return self.needle.replace(_EDGE, r"\b")
 
     def pattern(self, edge: str = r"\b") -> str:
         return self.template.replace(_EDGE, edge)
@@ -106,14 +110,15 @@ def _phrase(text: str) -> list[Term]:
     for word, separator in zip(spelled[-2::-1], separators[::-1], strict=True):
         whole = word + separator + whole
         line = f"{word}(?:{separator}{line}|{_LINE_END})"
-    return [Term(" ".join(words), _PHRASE_WEIGHT, max(words, key=len), whole, line)]
+    return [Term(" ".join(words), _PHRASE_WEIGHT, _needle(max(words, key=len)), whole, line)]
 
 
 def _word(chunk: str) -> list[Term]:
     """The terms of a chunk without white space: a word, or an identifier and its parts."""
     if language := _LANGUAGE.match(chunk):
         name = language[0].lower()
-        return [Term(name, 1.0, name, _opening(name[0]) + "".join(f"\\{mark}" for mark in name[1:]))]
+        marks = "".join(f"\\{mark}" for mark in name[1:])
+        return [Term(name, 1.0, _anycase(name[0]) + marks, _opening(name[0]) + marks)]
     tokens = _TOKEN.findall(chunk)
     parts = [part for token in tokens for part in (_HUMP.split(token) if token.isascii() else [token])]
     if len(parts) < 2:
@@ -129,7 +134,9 @@ def _identifier(parts: Sequence[str]) -> Term:
     """The parts in a row, however they are joined: `session_id`, `session-id`, `sessionId`."""
     template = _BETWEEN_PARTS.join((_opening(parts[0]), *map(_anycase, parts[1:])))
     plural = "s?" if parts[-1].isascii() else ""
-    return Term("".join(parts), 1.0, max(parts, key=len), template + plural + _ending(parts[-1]))
+    longest = max(parts, key=len)
+    needle = _anycase(longest) if len(longest) >= _NEEDLE_CHARACTERS else _BETWEEN_PARTS.join(map(_anycase, parts))
+    return Term("".join(parts), 1.0, needle, template + plural + _ending(parts[-1]))
 
 
 def _simple(token: str) -> list[Term]:
@@ -137,12 +144,17 @@ def _simple(token: str) -> list[Term]:
     word = token.lower()
     if word[0].isascii():
         rest = "|".join(form[1:] for form in forms(word))
-        return [Term(word, 1.0, common_start(word), _opening(word[0]) + _anycase(rest) + _ending(word))]
-    found = [Term(word, 1.0, word, _anycase(word))]
+        return [Term(word, 1.0, _needle(common_start(word)), _opening(word[0]) + _anycase(rest) + _ending(word))]
+    found = [Term(word, 1.0, _anycase(word), _anycase(word))]
     if _IS_UNSPACED.match(word) and len(word) > 2:
         pairs = (word[at : at + 2] for at in range(len(word) - 1))
-        found += (Term(pair, _PAIR_WEIGHT, pair, _anycase(pair)) for pair in pairs)
+        found += (Term(pair, _PAIR_WEIGHT, _anycase(pair), _anycase(pair)) for pair in pairs)
     return found
+
+
+def _needle(start: str) -> str:
+    """What begins a word. One or two letters are too common to be looked for inside words."""
+    return _anycase(start) + ("" if len(start) >= _NEEDLE_CHARACTERS else _ending(start))
 
 
 def _opening(word: str) -> str:

@@ -32,7 +32,8 @@ def forms(word: str) -> list[str]:
     else:
         endings = _ENDINGS + (_ENDINGS_AFTER_T_OR_S if stem[-1] in "ts" else "")
         # A stem that is a stop word (`not` of `notes`) counts only with an ending.
-        inflected = f"{stem}{_doubled(stem)}(?:{endings})" + ("" if stem in STOP_WORDS else "?")
+        is_optional = stem == word or stem not in STOP_WORDS
+        inflected = f"{stem}{_doubled(stem)}(?:{endings})" + ("?" if is_optional else "")
     return [inflected] if stem == word else [word, inflected]
 
 

@@ -31,13 +31,14 @@ def decode_cursor(cursor: str | None, length: int | None = None) -> CursorKey | 
     if not cursor:
         return None
     try:
-        key = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        found: object = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error):
-        key = None
-    is_key = isinstance(key, list) and all(isinstance(part, str | int | float) for part in key)
-    if not is_key or (length is not None and len(key) != length):
-        raise InvalidArgument("`cursor` is not one that this list gave", hint="Pass `next_cursor`, or leave it out")
-    return key
+        found = None
+    if isinstance(found, list) and all(isinstance(part, str | int | float) for part in found):
+        key: CursorKey = found
+        if length is None or len(key) == length:
+            return key
+    raise InvalidArgument("`cursor` is not one that this list gave", hint="Pass `next_cursor`, or leave it out")
 
 
 def fit_rows(rows: Iterable[Row], limit: int, max_bytes: int, taken_bytes: int = 0) -> tuple[list[Row], bool]:

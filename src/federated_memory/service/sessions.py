@@ -6,6 +6,7 @@ import base64
 import binascii
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -16,6 +17,7 @@ from federated_memory.names import ETag, parse_document_path, parse_session_id, 
 from federated_memory.service.core import Core
 from federated_memory.service.pages import (
     ENVELOPE_BYTES,
+    CursorKey,
     cut_text,
     decode_cursor,
     encode_cursor,
@@ -29,9 +31,9 @@ from federated_memory.store.archive_rows import Archive
 from federated_memory.store.document import Key
 from federated_memory.store.inflate import Inflater, InflateLimits, inflater
 from federated_memory.store.registry import Workspace
-from federated_memory.transcripts import detect, read_turns, reader_of
+from federated_memory.transcripts import Reader, read_turns, reader_of
 
-_BATCH_LINES, _BATCH_BYTES = 64, 1024**2
+_BATCH_LINES, _BATCH_BYTES = 64, 4 * 1024**2
 _MOST_SCANNED_BYTES = 16 * 1024**2
 """A page may pass over lines that say nothing, but not over the whole of a long transcript."""
 _MAX_PLAN_ENTRIES = 100_000
@@ -111,7 +113,7 @@ class Sessions:
         )
 
     def _newest(
-        self, workspace: Workspace, limit: int, position: list[Any] | None, window: Mapping[str, str | None]
+        self, workspace: Workspace, limit: int, position: CursorKey | None, window: Mapping[str, str | None]
     ) -> Iterable[Archive]:
         after = None
         if position:
@@ -119,7 +121,7 @@ class Sessions:
             # The same session may stand in several workspaces; those that sort after the last one come next.
             comes_next = workspace.workspace_id < workspace_id
             after = (started_at, session_id + "\0" if comes_next else session_id)
-        return self._archives.list(workspace.workspace_id, **window, after=after, limit=limit)
+        return self._archives.newest(workspace.workspace_id, **window, after=after, limit=limit)
 
     def find(self, caller: Caller, workspace_id: str, session_id: str, revision: int | None = None) -> Archive:
         """Raises: NotFound, Forbidden."""
@@ -162,20 +164,14 @@ class Sessions:
     def _fill(
         self, page: SessionPage, archive: Archive, start: int, limit: int, skip: int, form: str, budget: int
     ) -> None:
-        reader = reader_of(archive.agent) if archive.agent else detect([])
+        reader = reader_of(archive.agent)
         scanned = 0
         for line, raw in self._lines(archive, start, limit):
             if scanned > _MOST_SCANNED_BYTES:
                 page.next_offset = line
                 return
             scanned += len(raw)
-            if form == "raw":
-                messages = [Message(line=line, role="raw", text=raw.decode("utf-8", "replace"))]
-            else:
-                messages = [
-                    Message(line=turn.line, role=turn.role, at=turn.at, tool=turn.tool_name, text=turn.text)
-                    for turn in read_turns(reader, raw, line)
-                ]
+            messages = _raw(raw, line) if form == "raw" else _messages(reader, raw, line)
             given = skip if line == start else 0
             for message in _from_byte(messages, given):
                 size = len(orjson.dumps(message.as_dict())) + 1
@@ -199,8 +195,8 @@ class Sessions:
             batch = self._archives.read_lines(archive, start, min(_BATCH_LINES, end - start), _BATCH_BYTES)
             if not batch:
                 return
-            yield from batch
-            start = batch[-1][0] + 1
+            yield from ((line.number, line.data) for line in batch)
+            start = batch[-1].number + 1
 
     # -- writing
 
@@ -226,11 +222,12 @@ class Sessions:
             ),
         )
         known_as = parse_session_id(session_id)
-        told = {"native_id": session_id, "actor": caller.actor, "source": source}
-        if offset is None:
-            upload = self._archives.receive(workspace.workspace_id, known_as, **told)
-        else:
-            upload = self._archives.append(workspace.workspace_id, known_as, offset, if_match=if_match, **told)
+        begin = (
+            self._archives.receive
+            if offset is None
+            else partial(self._archives.append, offset=offset, if_match=if_match)
+        )
+        upload = begin(workspace.workspace_id, known_as, native_id=session_id, actor=caller.actor, source=source)
         return SessionUpload(decoder, upload, workspace.workspace_id, known_as)
 
     def upload(
@@ -300,6 +297,17 @@ def _row(archive: Archive) -> SessionRow:
         sha256=archive.sha256,
         revision=archive.revision,
     )
+
+
+def _raw(raw: bytes, line: int) -> list[Message]:
+    return [Message(line=line, role="raw", text=raw.decode("utf-8", "replace"))]
+
+
+def _messages(reader: Reader, raw: bytes, line: int) -> list[Message]:
+    return [
+        Message(line=turn.line, role=turn.role, at=turn.at, tool=turn.tool_name, text=turn.text)
+        for turn in read_turns(reader, raw, line)
+    ]
 
 
 def _size(message: Message) -> int:

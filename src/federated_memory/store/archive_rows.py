@@ -145,9 +145,7 @@ class ArchiveRows:
         transaction.execute("DELETE FROM archives WHERE id = ?", (archive_id,))
 
     @staticmethod
-    def replace_members(
-        transaction: sqlite3.Connection, archive_id: int, kept: int, members: Sequence[Member]
-    ) -> None:
+    def replace_members(transaction: sqlite3.Connection, archive_id: int, kept: int, members: Sequence[Member]) -> None:
         """Keep the first `kept` members and put these after them."""
         transaction.execute("DELETE FROM members WHERE archive_id = ? AND number >= ?", (archive_id, kept))
         transaction.executemany(

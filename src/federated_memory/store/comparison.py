@@ -62,6 +62,11 @@ class Comparison:
         return boundary_before(self._members, number, self._lines, self._digest_before), self._held
 
     @property
+    def is_complete(self) -> bool:
+        """Has the body held everything that is stored?"""
+        return self.proven == len(self._members)
+
+    @property
     def digest(self) -> Digest:
         """Of everything taken in so far."""
         return self._digest

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from federated_memory.errors import Unavailable
 from federated_memory.store.gzip_codec import CodecError, deflate, inflating
 
 MEMBER_BYTES = 256 * 1024
@@ -83,6 +84,15 @@ class DamagedMember(Exception):
     def __init__(self, member: Member) -> None:
         super().__init__(f"member {member.number}")
         self.member = member
+
+
+def damaged(session_id: str, member: Member) -> Unavailable:
+    """What a caller is told of a damaged member."""
+    return Unavailable(
+        f"What is stored of session {session_id} is damaged in member {member.number}",
+        hint="Run check on the server",
+        member=member.number,
+    )
 
 
 def inflate_member(descriptor: int, member: Member) -> bytes:

@@ -128,9 +128,7 @@ class _Switch:
         self._after = after
         self._name = name_of(draft.row)
         is_new = draft.old is None
-        self._folder = after.enter_context(
-            open_folder(root, draft.row.workspace_id, draft.row.file, create=is_new)
-        )
+        self._folder = after.enter_context(open_folder(root, draft.row.workspace_id, draft.row.file, create=is_new))
 
     def put(self) -> os.stat_result:
         """Put the provenance and the file in their places, durably; what the file is now."""
@@ -152,7 +150,9 @@ class _Switch:
         else:
             if old and is_as_seen(found, old):
                 return
-        raise Unavailable("The session's file was changed by hand meanwhile", hint="Retry: the change is taken in first")
+        raise Unavailable(
+            "The session's file was changed by hand meanwhile", hint="Retry: the change is taken in first"
+        )
 
     def _grow(self, old: Archive) -> None:
         tail = self._draft.tail

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal
 
-from federated_memory.errors import TooLarge, Unavailable
+from federated_memory.errors import TooLarge
+from federated_memory.fs import Folder
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import ETag, SessionId, WorkspaceId
 from federated_memory.store.archive_files import file_of, open_archive
@@ -26,6 +27,7 @@ from federated_memory.store.members import (
     Member,
     MemberWriter,
     boundary_before,
+    damaged,
     first_boundary,
     inflate_member,
 )
@@ -146,6 +148,8 @@ class Upload:
     def _finish(self) -> SessionStored:
         old = self._request.archive
         if old and self._writer is None and (not self._comparison or self._comparison.ends_here(self._inflate)):
+            if self._comparison and self._comparison.is_complete:
+                self._shelf.digests.keep(self._comparison.digest)
             return _stored("unchanged", old)
         writer = self._ensure_writer()
         end = writer.finish()
@@ -180,7 +184,10 @@ class Upload:
                 self._kept -= 1
             return comparison.go_back_to(self._kept)
         self._kept = len(members) - _is_last_rewritten(old, members)
-        digest = self._shelf.digests.after(members[: self._kept], self._inflate)
+        try:
+            digest = self._shelf.digests.after(members[: self._kept], self._inflate)
+        except DamagedMember as error:
+            raise damaged(self._request.session_id, error.member) from None
         held = [self._inflate(member) for member in members[self._kept :]]
         return boundary_before(members, self._kept, old.lines, digest), held
 
@@ -206,10 +213,7 @@ class Upload:
             self._open(self._request.archive)
             return inflate_member(self._file, member)
         except (DamagedMember, FileNotFoundError):
-            raise Unavailable(
-                f"What is stored of session {self._request.session_id} is damaged in member {member.number}",
-                hint="Run check on the server",
-            ) from None
+            raise damaged(self._request.session_id, member) from None
 
     # -- what becomes of it
 
@@ -284,3 +288,17 @@ class Upload:
                 row = replace(draft.row, gzip_bytes=found.gzip_bytes)
                 return replace(draft, row=row, kept=0, members=found.members, staged=name)
         return None
+
+
+def _is_last_rewritten(old: Archive, members: Sequence[Member]) -> bool:
+    """Is the last member written anew, with what follows? Its line goes on, or many small ones would pile up."""
+    return old.has_open_line or (members[-1].raw_bytes < _SMALL_MEMBER_BYTES and old.gzip_bytes <= _SMALL_FILE_BYTES)
+
+
+def _stored(status: Literal["created", "appended", "unchanged", "diverged"], archive: Archive) -> SessionStored:
+    return SessionStored(status, archive.revision, archive.sha256, archive.raw_bytes, archive.lines, archive.title)
+
+
+def _remove_if_there(folder: Folder, name: str) -> None:
+    with suppress(FileNotFoundError):
+        folder.remove(name)

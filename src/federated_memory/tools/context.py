@@ -9,10 +9,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from federated_memory.auth.caller import Caller
-
-CALLER = "federated_memory.caller"
-"""Key of the ASGI scope under which the gate leaves the caller."""
+from federated_memory.auth.caller import CALLER, Caller
 
 
 def caller_of(ctx: Context[Any], tool: str) -> Caller:

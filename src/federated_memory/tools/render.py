@@ -61,7 +61,9 @@ def _(done: r.Registered) -> str:
 
 @render.register
 def _(found: r.DocumentList) -> str:
-    lines = [f"- {_line(row.path)}: {_line(row.title)} ({row.bytes} bytes, {row.updated_at})" for row in found.documents]
+    lines = [
+        f"- {_line(row.path)}: {_line(row.title)} ({row.bytes} bytes, {row.updated_at})" for row in found.documents
+    ]
     return f"{found.total} documents in {found.workspace_id}\n" + "\n".join(lines) + _more(found.next_cursor)
 
 

@@ -115,5 +115,3 @@ def _problem(item: ErrorDetails) -> str:
     # Union members and such add parts to the location that mean nothing to a caller.
     name = next((str(part) for part in item["loc"] if isinstance(part, str)), "arguments")
     return f"{name}: {item['msg'][:200]}"
-
-

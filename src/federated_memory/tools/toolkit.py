@@ -128,5 +128,3 @@ def compact_schema(schema: Any) -> Any:
         else compact_schema(value)
         for key, value in found.items()
     }
-
-

@@ -28,9 +28,7 @@ def register_workspace(
     )
 
 
-def write_overview(
-    call: Call, text: p.Text, binding: p.Binding = None, if_match: p.IfMatch = None
-) -> DocumentWritten:
+def write_overview(call: Call, text: p.Text, binding: p.Binding = None, if_match: p.IfMatch = None) -> DocumentWritten:
     """Replace your workspace's overview: what the project is, where it stands, what comes next. Keep it to a screen."""
     return call.services.knowledge.write_overview(call.caller, text, binding=binding, if_match=if_match)
 

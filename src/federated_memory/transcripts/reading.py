@@ -27,7 +27,7 @@ def detect(head: Sequence[bytes]) -> Reader:
     return GENERIC
 
 
-def reader_of(agent: Agent) -> Reader:
+def reader_of(agent: str) -> Reader:
     """The reader of an agent already known, such as from a session's provenance."""
     return next((reader for reader in _READERS if reader.agent == agent), GENERIC)
 

@@ -11,12 +11,11 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from federated_memory.auth.caller import Caller, Grant
+from federated_memory.auth.caller import CALLER, Caller, Grant
 from federated_memory.auth.events import auth_deny, auth_fail
 from federated_memory.auth.tokens import Tokens
 from federated_memory.errors import Forbidden, InvalidArgument, Unavailable
 from federated_memory.settings import Network, Settings
-from federated_memory.tools.context import CALLER
 from federated_memory.web.problems import problem
 from federated_memory.web.streams import Streams
 
@@ -64,7 +63,11 @@ class Gate:
             await problem(refused, 401, www_authenticate="Bearer", connection="close")(scope, receive, send)
             return
         scope[CALLER] = Caller(
-            grant, address, where=path, machine=_text(headers, b"x-memory-machine"), tool=_text(headers, b"x-memory-tool")
+            grant,
+            address,
+            where=path,
+            machine=_text(headers, b"x-memory-machine"),
+            tool=_text(headers, b"x-memory-tool"),
         )
         scope["user"] = _sdk_user(grant)
         await self._serve(grant, scope, receive, send)

@@ -6,15 +6,15 @@ from functools import partial
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from federated_memory.auth.caller import Caller
+from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
 from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
 from federated_memory.service.services import Services
-from federated_memory.tools.context import CALLER
 from federated_memory.web.problems import json_response
 from federated_memory.web.transfer import (
     encoding_of,
@@ -30,6 +30,19 @@ from federated_memory.web.transfer import (
 _MAX_PAGE_BYTES = 4 * 1024**2
 _MAX_JSON_BYTES = 16 * 1024**2
 _WORKSPACE = "/api/v1/workspaces/{workspace_id}"
+
+
+class NewToken(BaseModel):
+    """The body that creates a named token."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    role: str
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    machine: str = ""
+    expires: str = ""
 
 
 class Routes:
@@ -213,14 +226,17 @@ class Routes:
         caller = _caller(request)
         self._services.core.policy.ensure_role(caller, ("admin",))
         body = await self._json(request)
-        lists = {key: tuple(body.pop(key, None) or ()) for key in ("read", "write")}
-        texts = {key: body.pop(key, None) or "" for key in ("name", "role", "machine", "expires")}
-        globs = [glob for found in lists.values() for glob in found]
-        if body or not all(isinstance(value, str) for value in (*texts.values(), *globs)):
-            raise InvalidArgument("Not a token", hint="Send name, role, read, write, machine and expires")
-        name, role = texts.pop("name"), texts.pop("role")
-        create = partial(self._services.tokens.create, **texts, **lists)
-        return json_response(await in_thread(create, caller, name, role), 201)
+        try:
+            wanted = NewToken.model_validate(body)
+        except ValidationError:
+            raise InvalidArgument(
+                "Not a token", hint="Send name and role, and if need be read, write, machine, expires"
+            ) from None
+        create = partial(
+            self._services.tokens.create,
+            read=wanted.read, write=wanted.write, machine=wanted.machine, expires=wanted.expires,
+        )  # fmt: skip
+        return json_response(await in_thread(create, caller, wanted.name, wanted.role), 201)
 
     async def revoke_token(self, request: Request) -> Response:
         return json_response(
@@ -270,5 +286,3 @@ def _source(request: Request) -> dict[str, str]:
     return {
         name.removeprefix(prefix): value[:1_000] for name, value in request.headers.items() if name.startswith(prefix)
     }
-
-

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from federated_memory.errors import InvalidArgument, TooLarge, UnsupportedFormat
 from federated_memory.names import ETag, parse_etag
+from federated_memory.service.results import SessionStored
 from federated_memory.service.sessions import SessionUpload
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def integer(request: Request, name: str, default: int | None = None, *, header: 
     return int(text)
 
 
-async def receive_upload(request: Request, upload: SessionUpload) -> object:
+async def receive_upload(request: Request, upload: SessionUpload) -> SessionStored:
     """Stream the body into the store; whatever goes wrong on the way leaves the old state."""
     try:
         async for chunk in _chunks(request):

@@ -1,0 +1,239 @@
+"""Where a command's answers come from: the running server, else the root itself (SPEC: CLI-3 to CLI-6)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from federated_memory.cli.link import Link, NotAdmitted, Unreachable, read_control
+from federated_memory.errors import Locked, NotFound
+from federated_memory.service.results import Registered, Status, TokenCreated, TokenRow, WorkspaceList, WorkspaceRow
+from federated_memory.settings import Settings, is_loopback
+
+if TYPE_CHECKING:
+    from federated_memory.auth.caller import Caller
+    from federated_memory.service.services import Services
+
+_PAGE, _PAGE_BYTES = 1000, 4 * 1024**2
+_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 15, 0.2
+
+
+class Backend(Protocol):
+    """What the verbs ask of a memory root, whoever holds it."""
+
+    url: str
+    """Of the server; empty when none runs."""
+    pid: int
+    """Of the server's process; 0 when unknown."""
+
+    def status(self) -> Status: ...
+
+    def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]: ...
+
+    def workspace(self, workspace_id: str) -> WorkspaceRow: ...
+
+    def reissue(self, workspace_id: str) -> Registered: ...
+
+    def tokens(self) -> list[TokenRow]: ...
+
+    def create_token(
+        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+    ) -> TokenCreated: ...
+
+    def revoke_token(self, name: str) -> TokenRow: ...
+
+    def __enter__(self) -> Backend: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_backend(settings: Settings) -> Backend:
+    """The server that runs on this root; else the one that MCP_MEMORY_URL names; else the root itself.
+
+    A server that is just starting or stopping is waited for, a few seconds.
+
+    Raises:
+        NotFound: There is no root, and no server is named.
+        Locked: Another process holds the root, and it does not answer.
+        Unavailable: The server that is named does not answer.
+    """
+    for _ in range(_LOCK_TRIES):
+        found = running_server(settings) or _named_server(settings)
+        if found:
+            return found
+        try:
+            return Local(settings)
+        except Locked:
+            time.sleep(_LOCK_PAUSE_SECONDS)
+    raise Locked(
+        f"Another process is using {settings.root}, and its server cannot be reached",
+        hint="Run the command where the server runs (the same user, the same container), or wait until it has stopped",
+    )
+
+
+def running_server(settings: Settings) -> Remote | None:
+    """The server that owns this root, if it answers to the token of its control file."""
+    control = read_control(settings.root)
+    if control is None or control.is_stale:
+        return None
+    # `localhost` is always served, whatever address the server is bound to.
+    remote = Remote(Link(control.url, control.token, host="localhost"), control.pid)
+    try:
+        remote.status()
+    except (Unreachable, NotAdmitted):  # another process has got the number or the port of a server that died
+        return None
+    return remote
+
+
+def _named_server(settings: Settings) -> Remote | None:
+    """The server of MCP_MEMORY_URL, as MCP_MEMORY_TOKEN.
+
+    Read from the environment only: a `.env` file in a folder that somebody else made must not be able to send
+    the token elsewhere.
+    """
+    url, token = os.environ.get("MCP_MEMORY_URL", ""), os.environ.get("MCP_MEMORY_TOKEN", "")
+    if not url or not token:
+        return None
+    remote = Remote(Link(url, token), 0)
+    is_here = is_loopback(urlsplit(remote.url).hostname or "")
+    if remote.url.startswith("http://") and not is_here:
+        print(f"federated-memory: the token travels unencrypted to {remote.url}; use https", file=sys.stderr)
+    try:
+        remote.link.exchange("GET", "/healthz")
+    except Unreachable:
+        if is_here and has_root(settings):
+            return None
+        raise
+    return remote
+
+
+def has_root(settings: Settings) -> bool:
+    return (settings.root / "_meta" / "format.json").exists()
+
+
+class Remote:
+    """A running server, over HTTP."""
+
+    def __init__(self, link: Link, pid: int) -> None:
+        self.link = link
+        self.url = link.url
+        self.pid = pid
+
+    def status(self) -> Status:
+        return Status.model_validate(self.link.get("/api/v1/status"))
+
+    def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]:
+        asked = {"machine": machine, "tool": tool, "project": project, "limit": str(_PAGE)}
+        asked["max_bytes"] = str(_PAGE_BYTES)
+        found: list[WorkspaceRow] = []
+        while True:
+            page = WorkspaceList.model_validate(self.link.get("/api/v1/workspaces?" + urlencode(asked)))
+            found += page.workspaces
+            if page.next_cursor is None:
+                return found
+            asked["cursor"] = page.next_cursor
+
+    def workspace(self, workspace_id: str) -> WorkspaceRow:
+        return WorkspaceRow.model_validate(self.link.get(f"/api/v1/workspaces/{_segment(workspace_id)}"))
+
+    def reissue(self, workspace_id: str) -> Registered:
+        return Registered.model_validate(
+            self.link.call("POST", f"/api/v1/workspaces/{_segment(workspace_id)}/reissue", {})
+        )
+
+    def tokens(self) -> list[TokenRow]:
+        return [TokenRow.model_validate(row) for row in self.link.get("/api/v1/tokens")["tokens"]]
+
+    def create_token(
+        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+    ) -> TokenCreated:
+        body = {"name": name, "role": role, "read": read, "write": write, "machine": machine, "expires": expires}
+        return TokenCreated.model_validate(self.link.call("POST", "/api/v1/tokens", body))
+
+    def revoke_token(self, name: str) -> TokenRow:
+        return TokenRow.model_validate(self.link.call("DELETE", f"/api/v1/tokens/{_segment(name)}"))
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Local:
+    """A root that no server holds; ours until the command ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises: NotFound: there is no root. Locked: another process holds it."""
+        if not has_root(settings):
+            raise NotFound(
+                f"There is no memory root at {settings.root}",
+                hint="Run `federated-memory init`, set MEMORY_ROOT, or name a server with MCP_MEMORY_URL and "
+                "MCP_MEMORY_TOKEN",
+            )
+        from federated_memory.app import open_services
+        from federated_memory.auth.caller import Caller, Grant
+        from federated_memory.logs import set_up_logs
+
+        set_up_logs("WARNING", settings.log_format)
+        self.url = ""
+        self.pid = 0
+        self._caller: Caller = Caller(Grant("local", "admin", ""))
+        self._services: Services = open_services(settings)
+
+    def status(self) -> Status:
+        """What the root holds; a root without a server is not ready."""
+        found = self._services.status.status(self._caller)
+        found.ready = False
+        found.reasons = ["stopped: no server runs on this root"]
+        return found
+
+    def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]:
+        wanted: dict[str, Any] = {"machine": machine, "tool": tool, "project": project}
+        found: list[WorkspaceRow] = []
+        cursor: str | None = None
+        while True:
+            page = self._services.workspaces.list(
+                self._caller, **wanted, limit=_PAGE, cursor=cursor, max_bytes=_PAGE_BYTES
+            )
+            found += page.workspaces
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    def workspace(self, workspace_id: str) -> WorkspaceRow:
+        return self._services.workspaces.show(self._caller, workspace_id)
+
+    def reissue(self, workspace_id: str) -> Registered:
+        return self._services.workspaces.reissue(self._caller, workspace_id)
+
+    def tokens(self) -> list[TokenRow]:
+        return self._services.tokens.list(self._caller)
+
+    def create_token(
+        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+    ) -> TokenCreated:
+        return self._services.tokens.create(
+            self._caller, name, role, read=tuple(read), write=tuple(write), machine=machine, expires=expires
+        )
+
+    def revoke_token(self, name: str) -> TokenRow:
+        return self._services.tokens.revoke(self._caller, name)
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        from federated_memory.app import close_services
+
+        close_services(self._services)
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")

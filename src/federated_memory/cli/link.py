@@ -1,0 +1,138 @@
+"""One HTTP connection to a server, as the command line needs it: JSON both ways, problems as our errors.
+
+Only the standard library, so that a verb answers before a larger client would be imported.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from federated_memory.errors import FederatedMemoryError, Forbidden, NotFound, Unavailable
+from federated_memory.fs.folder import Folder
+from federated_memory.settings import is_loopback
+
+_TIMEOUT_SECONDS = 30.0
+_MAX_CONTROL_BYTES = 65_536
+_KINDS = {kind.code: kind for kind in FederatedMemoryError.__subclasses__()}
+_NOT_FACTS = frozenset({"type", "title", "status", "detail", "code", "message", "hint"})
+
+
+class Unreachable(Unavailable):
+    """Nobody listens there, or nobody who speaks HTTP."""
+
+
+class NotAdmitted(Forbidden):
+    """The server knows no such token (HTTP 401)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What `_meta/control.json` says of the server that wrote it."""
+
+    url: str
+    pid: int
+    token: str
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its process is gone, as after a crash."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # somebody else's process
+            return False
+        return False
+
+
+def read_control(root: Path) -> Control | None:
+    """The control file of a root; None without a readable one."""
+    try:
+        with Folder.open(root) as folder, folder.folder("_meta") as meta:
+            found = json.loads(meta.read("control.json", _MAX_CONTROL_BYTES))
+        return Control(str(found["url"]), int(found["pid"]), str(found["token"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class Link:
+    """Requests to one server, with one token. `url` is its origin, with what stands before `/mcp`, if anything."""
+
+    def __init__(self, url: str, token: str, *, host: str = "") -> None:
+        """`host` replaces the URL's own in the `Host` header."""
+        self.url = url.rstrip("/").removesuffix("/mcp").rstrip("/")
+        self._headers = {"Accept": "application/json", "User-Agent": "federated-memory"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        if host:
+            self._headers["Host"] = host
+        # A proxy from the environment is for the world outside, never for this machine.
+        proxies: dict[str, str] | None = {} if is_loopback(urlsplit(self.url).hostname or "") else None
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirect)
+
+    def get(self, path: str) -> Any:
+        return self.call("GET", path)
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """The JSON of the answer.
+
+        Raises:
+            Unreachable: Nobody answers there.
+            NotAdmitted: The token is not one of the server's.
+            FederatedMemoryError: What the server answered.
+        """
+        status, data = self.exchange(method, path, body)
+        try:
+            found = json.loads(data)
+        except ValueError:
+            found = None
+        if 200 <= status < 300 and found is not None:
+            return found
+        raise _error_of(self.url + path, status, found)
+
+    def exchange(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """Status and body, whatever they are. Raises: Unreachable."""
+        headers = dict(self._headers)
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            request = urllib.request.Request(self.url + path, data, headers, method=method)
+            try:
+                with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as answer:
+                    return answer.status, answer.read()
+            except urllib.error.HTTPError as answer:
+                with answer:
+                    return answer.code, answer.read()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Unreachable(f"No server answers at {self.url} ({_said(reason)})", hint="Is it running?") from error
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect could carry the token to another host; the status alone says enough."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _said(reason: object) -> str:
+    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason) or type(reason).__name__
+
+
+def _error_of(url: str, status: int, found: Any) -> FederatedMemoryError:
+    if isinstance(found, dict) and found.get("code") in _KINDS and "message" in found:
+        kind = NotAdmitted if status == 401 else _KINDS[found["code"]]
+        facts = {key: value for key, value in found.items() if key not in _NOT_FACTS}
+        return kind(str(found["message"]), hint=str(found.get("hint", "")), **facts)
+    kind = NotFound if status == 404 else Unavailable
+    return kind(f"{url} answered with status {status}", hint="Is this the URL of a memory server?")

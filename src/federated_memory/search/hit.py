@@ -1,0 +1,93 @@
+"""What a search answers with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from federated_memory.errors import InvalidArgument
+from federated_memory.names import WorkspaceId
+
+Kind = Literal["knowledge", "overview", "session"]
+After = tuple[str | int | float, ...]
+"""Where a page ended. Opaque to callers; survives JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result: a line of a document, or what one role said in a line of a transcript.
+
+    `key` is the document's path or the session's id; `line` counts from 0 and is what `offset` of a read tool takes.
+    `at` is the document's last change, or when the turn was said, else when its session began. `snippet` has at most
+    300 characters and three lines, matches in «…». `score` is 0 unless ranked, and comparable within one answer only.
+    """
+
+    kind: Kind
+    workspace_id: WorkspaceId
+    key: str
+    line: int
+    role: str
+    title: str
+    at: str
+    snippet: str
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of hits. `next` is what to continue after, None at the end; `note` says why an answer is not complete."""
+
+    hits: list[Hit]
+    next: After | None = None
+    is_complete: bool = True
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Budget:
+    """How long a search may go on: until its deadline, or until its caller has gone."""
+
+    seconds: float
+    cancelled: threading.Event | None
+    deadline: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + self.seconds
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.cancelled is not None and self.cancelled.is_set()
+
+    @property
+    def is_spent(self) -> bool:
+        return self.is_cancelled or time.monotonic() >= self.deadline
+
+    @property
+    def reason(self) -> str:
+        return "the search was cancelled" if self.is_cancelled else f"the search took over {self.seconds:g} seconds"
+
+
+def parse_after(after: Sequence[object] | None, *types: type, rest: type | None = None) -> After | None:
+    """The place where an earlier page ended: values of these types, then any number of `rest`.
+
+    Raises:
+        InvalidArgument: It is of another search, or no place at all.
+    """
+    if after is None:
+        return None
+    expected = [*types, *([rest] if rest else []) * (len(after) - len(types))]
+    if len(after) != len(expected) or any(type(value) is not kind for value, kind in zip(after, expected, strict=True)):
+        raise InvalidArgument("The cursor is not of this search", hint="Leave it out to start again")
+    return tuple(after)  # type: ignore[arg-type]
+
+
+def descending(text: str) -> tuple[int, ...]:
+    """A sort key that puts the greatest text first."""
+    return (*(-byte for byte in text.encode()), 1)

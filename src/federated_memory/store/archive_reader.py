@@ -1,0 +1,226 @@
+"""Reading archives: only the members that are needed, of a file that may grow or be replaced meanwhile (SPEC: ARCH-8)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+
+from federated_memory.errors import NotFound, Unavailable
+from federated_memory.fs import NotRegular
+from federated_memory.store.archive_files import open_archive
+from federated_memory.store.archive_rows import Archive, ArchiveRows
+from federated_memory.store.members import DamagedMember, Member, damaged, inflate_member
+from federated_memory.store.root import Root
+
+T = TypeVar("T")
+
+
+class Line(NamedTuple):
+    """A line without its newline, or a part of it: `total_bytes` is the length of all of it."""
+
+    number: int
+    data: bytes
+    total_bytes: int
+
+
+class ArchiveReader:
+    """Waits for an upload only when it meets the last moment of one."""
+
+    def __init__(self, root: Root, rows: ArchiveRows, cache_bytes: int) -> None:
+        self._root = root
+        self._rows = rows
+        self._cache = _Cache(cache_bytes)
+
+    def read_lines(self, archive: Archive, offset: int, limit: int, max_bytes: int, byte_offset: int) -> list[Line]:
+        if offset < 0 or limit <= 0:
+            return []
+
+        def read(found: Archive, file: _File) -> list[Line]:
+            page = _Page(offset, limit, max(1, max_bytes), max(0, byte_offset))
+            page.fill(found, self._rows.members_from(found.id, offset), lambda member: self._cache.inflate(file, member))
+            return page.lines
+
+        return self._consistently(archive, read)
+
+    def members(self, archive: Archive, first_line: int) -> Iterator[tuple[int, bytes]]:
+        file, members = self._settled(archive)
+        start = max(0, bisect_right([member.first_line for member in members], first_line) - 1)
+        while start and members[start - 1].first_line == members[start].first_line:
+            start -= 1  # a long line begins in an earlier member
+        return ((member.first_line, raw) for member, raw in _inflated(archive, file, members[start:]))
+
+    def stream(self, archive: Archive, start: int) -> Iterator[bytes]:
+        file, members = self._settled(archive)
+        first = max(0, bisect_right([member.raw_offset for member in members], start) - 1)
+        return _clipped(_inflated(archive, file, members[first:]), start, archive.raw_bytes)
+
+    def _consistently(self, archive: Archive, read: Callable[[Archive, _File], T]) -> T:
+        """What `read` makes of the archive's rows and its file, which belong together.
+
+        They may not for the moment between a rename and the commit that follows it: then again under the lock.
+        """
+        try:
+            with _File(open_archive(self._root, archive)) as file:
+                if file.inode == archive.inode:
+                    return read(archive, file)
+        except (DamagedMember, FileNotFoundError, NotRegular):
+            pass
+        with self._root.locked(archive.workspace_id):
+            fresh = self._fresh(archive)
+            with self._open(fresh) as file:
+                try:
+                    return read(fresh, file)
+                except DamagedMember as error:
+                    raise damaged(archive.session_id, error.member) from None
+
+    def _settled(self, archive: Archive) -> tuple[_File, list[Member]]:
+        """An open file and the members it has now."""
+        with self._root.locked(archive.workspace_id):
+            return self._open(self._fresh(archive)), self._rows.members(archive.id)
+
+    def _fresh(self, archive: Archive) -> Archive:
+        fresh = self._rows.by_id(archive.id)
+        if fresh is None:
+            raise NotFound(f"Session {archive.session_id} is gone", hint="See list_sessions")
+        return fresh
+
+    def _open(self, archive: Archive) -> _File:
+        try:
+            return _File(open_archive(self._root, archive))
+        except (FileNotFoundError, NotRegular):
+            raise Unavailable(
+                f"The file of session {archive.session_id} is missing", hint="Run check on the server"
+            ) from None
+
+
+class _File:
+    """An open archive file, closed at the latest with its last user."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.inode = os.fstat(descriptor).st_ino
+
+    def __enter__(self) -> _File:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:  # a stream that nobody ever started
+        self.close()
+
+
+class _Page:
+    """The lines that one call asked for, as far as they fit."""
+
+    def __init__(self, offset: int, limit: int, max_bytes: int, byte_offset: int) -> None:
+        self._next = offset
+        self._end = offset + limit
+        self._room = max_bytes
+        self._skip = byte_offset
+        self._is_full = False
+        self.lines: list[Line] = []
+
+    def fill(self, archive: Archive, members: Iterable[Member], inflate: Callable[[Member], bytes]) -> None:
+        for first_line, found in groupby(members, key=lambda member: member.first_line):
+            group = list(found)
+            if len(group) == 1:
+                self._take_lines(first_line, inflate(group[0]))
+            else:
+                is_open = archive.has_open_line and first_line == archive.lines - 1
+                self._take_long_line(group, is_open, inflate)
+            if self._is_full or self._next >= self._end:
+                return
+
+    def _take_lines(self, first_line: int, raw: bytes) -> None:
+        skipped = self._next - first_line
+        wanted = self._end - first_line
+        lines = raw.split(b"\n", wanted)
+        if len(lines) > wanted or not lines[-1]:
+            lines.pop()  # the rest, or nothing after the last newline
+        for line in lines[skipped:]:
+            self._take(len(line), line.__getitem__)
+            if self._is_full:
+                return
+
+    def _take_long_line(self, parts: Sequence[Member], is_open: bool, inflate: Callable[[Member], bytes]) -> None:
+        begin = parts[0].raw_offset
+
+        def cut(wanted: slice) -> bytes:
+            pieces = []
+            for part in parts:
+                first = part.raw_offset - begin
+                if first < wanted.stop and first + part.raw_bytes > wanted.start:
+                    pieces.append(inflate(part)[max(0, wanted.start - first) : wanted.stop - first])
+            return b"".join(pieces)
+
+        self._take(parts[-1].raw_end - begin - (not is_open), cut)
+
+    def _take(self, total_bytes: int, cut: Callable[[slice], bytes]) -> None:
+        """Take in the next line; `cut` gives a part of it."""
+        start, self._skip = min(self._skip, total_bytes), 0
+        end = min(total_bytes, start + self._room)
+        if self.lines and end < total_bytes:
+            self._is_full = True
+            return
+        self.lines.append(Line(self._next, cut(slice(start, end)), total_bytes))
+        self._next += 1
+        self._room -= end - start
+        self._is_full = end < total_bytes
+
+
+class _Cache:
+    """The members inflated last, found by what they hold. Thread-safe."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+
+    def inflate(self, file: _File, member: Member) -> bytes:
+        key = (member.sha256_so_far, member.raw_bytes)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        raw = inflate_member(file.descriptor, member)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = raw
+                self._bytes += len(raw)
+            while self._bytes > self._max_bytes:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= len(dropped)
+        return raw
+
+
+def _inflated(archive: Archive, file: _File, members: Sequence[Member]) -> Iterator[tuple[Member, bytes]]:
+    with file:
+        for member in members:
+            try:
+                yield member, inflate_member(file.descriptor, member)
+            except DamagedMember as error:
+                raise damaged(archive.session_id, error.member) from None
+
+
+def _clipped(members: Iterator[tuple[Member, bytes]], start: int, end: int) -> Iterator[bytes]:
+    for member, raw in members:
+        if member.raw_offset >= end:
+            return
+        part = raw[max(0, start - member.raw_offset) : end - member.raw_offset]
+        if part:
+            yield part
