@@ -28,6 +28,7 @@ check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check src tests scripts
 	$(BIN)/ruff check src tests scripts
 	$(BIN)/mypy
+	$(BIN)/python scripts/settings_table.py --check
 	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/gen_corpus.py scripts/node_tools.py scripts/model_standin.py
 
 fmt: $(READY) ## put the code into its form

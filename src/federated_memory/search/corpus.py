@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
 from federated_memory.errors import FederatedMemoryError
-from federated_memory.fs import Folder
+from federated_memory.fs import Folder, NotRegular
 from federated_memory.names import DocumentPath, WorkspaceId, document_path_problem
 from federated_memory.search.query import plain
 from federated_memory.store.document import OVERVIEW, Document, Key, stamp_of
@@ -18,24 +18,26 @@ from federated_memory.store.root import Root
 from federated_memory.store.scan import walk
 
 _MAX_OPEN_FOLDERS = 64
-_MAX_TEXT_BYTES = 64 * 1024**2  # a bound for files put there by hand while the search goes on
+_MAX_TEXT_BYTES = 8 * 1024**2  # no document is as large; a file put there by hand this very moment may be
 
 
 class Corpus:
-    """The documents of some workspaces. A context manager: it keeps folders open while it is used.
+    """The knowledge and overviews of some workspaces. A context manager: it keeps folders open while it is used.
 
-    What is on disk counts: an edit by hand is recorded when a search comes across it, as every reading does.
+    Files count: an edit by hand is recorded when a search comes across it, as reading does.
     """
 
     def __init__(self, root: Root, documents: Documents, workspace_ids: Sequence[WorkspaceId]) -> None:
         self._root = root
         self._documents = documents
-        self.workspace_ids = tuple(dict.fromkeys(workspace_ids))
+        self._workspace_ids = tuple(dict.fromkeys(workspace_ids))
         self._folders: dict[tuple[str, ...], Folder] = {}
-        self._known: dict[Key, Document] = {}
-        for workspace_id in self.workspace_ids:
-            for document in (*documents.list(workspace_id), *documents.list(workspace_id, "overview")):
-                self._known[document.key] = document
+        self._known: dict[Key, Document] = {
+            document.key: document
+            for workspace_id in self._workspace_ids
+            for kind in ("knowledge", "overview")
+            for document in documents.list(workspace_id, kind)
+        }
 
     def __enter__(self) -> Corpus:
         return self
@@ -46,8 +48,8 @@ class Corpus:
         self._close_folders()
 
     @property
-    def folder(self) -> Path:
-        """The folder of all workspaces."""
+    def path(self) -> Path:
+        """The folder of all workspaces, which `names` are relative to."""
         return self._root.path / "workspaces"
 
     def known(self) -> Iterable[Document]:
@@ -55,12 +57,74 @@ class Corpus:
         return self._known.values()
 
     def names(self) -> list[str]:
-        """The folders of knowledge, and the overviews, that there are; below `folder`."""
+        """The folders and files to search, those that are there and are no symlinks."""
         found: list[str] = []
-        for workspace_id in self.workspace_ids:
+        for workspace_id in self._workspace_ids:
             with suppress(OSError), self._root.workspace_folder(workspace_id) as workspace:
-                with suppress(OSError), workspace.folder("knowledge"):
-                    found.append(f"{workspace_id}/knowledge")
-                with suppress(OSError), suppress(OSError):
-                    os_file = workspace.open_file(OVERVIEW)
+                for name, is_right in (("knowledge", stat.S_ISDIR), (OVERVIEW, stat.S_ISREG)):
+                    with suppress(FileNotFoundError):
+                        if is_right(workspace.stat(name).st_mode):
+                            found.append(f"{workspace_id}/{name}")
         return found
+
+    def keys(self) -> Iterator[Key]:
+        """Every document there is a file of; names that are not legal are left out."""
+        for workspace_id in self._workspace_ids:
+            with suppress(OSError), self._root.workspace_folder(workspace_id) as workspace:
+                if workspace.exists(OVERVIEW):
+                    yield Key(workspace_id, "overview", OVERVIEW)
+                with suppress(OSError), workspace.folder("knowledge") as knowledge:
+                    for path, _ in walk(knowledge):
+                        if not document_path_problem(path):
+                            yield Key(workspace_id, "knowledge", DocumentPath(path))
+
+    def key_of(self, name: bytes) -> Key | None:
+        """The document that a file below `names` holds."""
+        try:
+            workspace_id, kind, path = (*name.decode().split("/", 2), "")[:3]
+        except (UnicodeDecodeError, ValueError):
+            return None
+        if kind == OVERVIEW:
+            return Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
+        return None if document_path_problem(path) else Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
+
+    def current(self, keys: Iterable[Key]) -> list[Document]:
+        """What is known of these documents, brought up to their files; those that are gone are left out."""
+        found: list[Document] = []
+        for key in keys:
+            document = self._known.get(key)
+            if document is None or document.stamp != self._stamp(key):
+                try:
+                    document = self._documents.observe(key)
+                except (FederatedMemoryError, OSError):  # too large to be served, or the disk fails: `check` tells
+                    document = None
+            if document is not None:
+                found.append(document)
+        return found
+
+    def text(self, key: Key) -> bytes:
+        """The text as queries see it; empty when the file has gone meanwhile."""
+        try:
+            return plain(self._folder(key).read(key.name, _MAX_TEXT_BYTES))
+        except OSError:
+            return b""
+
+    def _stamp(self, key: Key) -> str | None:
+        try:
+            return stamp_of(self._folder(key).stat(key.name))
+        except OSError:
+            return None
+
+    def _folder(self, key: Key) -> Folder:
+        parts = (key.workspace_id, *key.folders)
+        folder = self._folders.get(parts)
+        if folder is None:
+            if len(self._folders) == _MAX_OPEN_FOLDERS:
+                self._close_folders()
+            folder = self._folders[parts] = self._root.workspaces.folder(*parts)
+        return folder
+
+    def _close_folders(self) -> None:
+        for folder in self._folders.values():
+            folder.close()
+        self._folders.clear()

@@ -91,3 +91,8 @@ def parse_after(after: Sequence[object] | None, *types: type, rest: type | None 
 def descending(text: str) -> tuple[int, ...]:
     """A sort key that puts the greatest text first."""
     return (*(-byte for byte in text.encode()), 1)
+
+
+def is_within(at: str, since: str | None, until: str | None) -> bool:
+    """`since` is included, `until` is not; times compare as text, so a date alone works too."""
+    return (since is None or at >= since) and (until is None or at < until)

@@ -111,8 +111,8 @@ def _ensure_valid(pattern: str) -> None:
         raise InvalidArgument("The pattern is too large", hint="Use smaller repeat counts, such as {1,100}")
 
 
-def compile_pattern(pattern: str) -> Pattern:
-    """A pattern over UTF-8 bytes. No match holds a line end; groups are not captured, which keeps any pattern linear.
+def compile_pattern(pattern: str, *, crosses_lines: bool = False) -> Pattern:
+    """A pattern over UTF-8 bytes; groups are not captured, which keeps RE2 in its fastest engine.
 
     Raises:
         re2.error: Not RE2 syntax, or too large.
@@ -120,7 +120,7 @@ def compile_pattern(pattern: str) -> Pattern:
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _MAX_MEMORY_BYTES
-    options.never_nl = True
+    options.never_nl = not crosses_lines
     options.never_capture = True
     compiled = re2.compile(pattern, options)
     re2.purge()  # its cache would keep the memory of 128 callers' patterns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from federated_memory.store.edges import Edges
@@ -32,17 +33,20 @@ class Scanned:
     edges: Edges = field(default_factory=Edges)
 
 
-def scan_members(descriptor: int, *, start: int = 0, mark: int | None = None) -> Scanned:
+def scan_members(
+    descriptor: int, *, start: int = 0, mark: int | None = None, sink: Callable[[bytes], None] | None = None
+) -> Scanned:
     """Every member from `start` to the end of the file; `sha256_at_mark` is of the first `mark` raw bytes.
 
-    Memory stays at a few pieces, whatever the file holds.
+    `sink` gets the raw bytes in pieces. Memory stays at a few of them, whatever the file holds.
     """
-    return _Scan(descriptor, start, mark).run()
+    return _Scan(descriptor, start, mark, sink).run()
 
 
 class _Scan:
-    def __init__(self, descriptor: int, start: int, mark: int | None) -> None:
+    def __init__(self, descriptor: int, start: int, mark: int | None, sink: Callable[[bytes], None] | None) -> None:
         self._descriptor = descriptor
+        self._sink = sink
         self._offset = start
         self._mark = mark
         self._digest = hashlib.sha256()
@@ -65,7 +69,7 @@ class _Scan:
         found.is_ours = _is_ours(found.members, self._shapes)
         found.has_open_line = self._last != b"\n"
         found.lines = self._newlines + found.has_open_line
-        found.sha256 = self._digest.hexdigest()
+        found.sha256 = "" if found.problem else self._digest.hexdigest()
         return found
 
     def _read(self) -> bytes:
@@ -118,6 +122,8 @@ class _Scan:
             self._digest.update(raw[room:])
         else:
             self._digest.update(raw)
+        if self._sink:
+            self._sink(raw)
         found.raw_bytes += len(raw)
         found.edges.add(raw)
         self._newlines += raw.count(b"\n")

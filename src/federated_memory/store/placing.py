@@ -30,7 +30,7 @@ from federated_memory.store.archive_files import (
 from federated_memory.store.archive_rows import Archive, ArchiveRows
 from federated_memory.store.changes import Actor
 from federated_memory.store.members import Member
-from federated_memory.store.provenance import Provenance, Scalar, parse_provenance
+from federated_memory.store.provenance import Scalar, parse_provenance, provenance_of
 from federated_memory.store.root import Root
 from federated_memory.store.staging import Stage
 
@@ -204,7 +204,9 @@ class _Switch:
         before = self._folder.read(name) if self._folder.exists(name) else None
         temporary = temporary_name("provenance")
         self._after.callback(_quietly, self._root.temporary.remove, temporary)
-        self._root.temporary.create(temporary, _provenance(self._draft, before))
+        known = parse_provenance(before or b"", self._draft.row.session_id)
+        told = provenance_of(self._draft.row, known, self._draft.actor, self._draft.source)
+        self._root.temporary.create(temporary, told.to_bytes())
         if before is None:
             self._undo_by(self._folder.remove, name)
         else:
@@ -222,25 +224,3 @@ def _quietly(step: Callable[..., object], *arguments: object, **options: object)
         pass
     except OSError as error:  # the disk fails: what it leaves is recovered at the next start
         logger.warning("a step could not be undone", extra={"step": step.__name__, "errno": error.errno})
-
-
-def _provenance(draft: Draft, before: bytes | None) -> bytes:
-    row = draft.row
-    known = parse_provenance(before or b"", row.session_id) or Provenance(row.session_id)
-    return Provenance(
-        session_id=row.session_id,
-        native_id=row.native_id,
-        agent=row.agent,
-        source={**known.source, **draft.source},
-        sha256=row.sha256,
-        raw_bytes=row.raw_bytes,
-        lines=row.lines,
-        revision=row.revision,
-        title=row.title,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        cwd=row.cwd,
-        uploaded_at=known.uploaded_at or row.updated_at,
-        updated_at=row.updated_at,
-        uploaded_by=known.uploaded_by or draft.actor.name,
-    ).to_bytes()

@@ -10,6 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
+from federated_memory.store.archive_rows import Archive
+from federated_memory.store.changes import Actor
+
 MAX_SOURCE_BYTES = 8 * 1024
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_TEXT_CHARACTERS = 2000
@@ -59,6 +62,30 @@ def parse_provenance(data: bytes, session_id: str) -> Provenance | None:
         elif item.type == "int" and isinstance(value, int) and 0 <= value < 2**62:
             known[item.name] = int(value)
     return Provenance(**known)  # type: ignore[arg-type]
+
+
+def provenance_of(
+    row: Archive, known: Provenance | None, actor: Actor, source: Mapping[str, Scalar] | None = None
+) -> Provenance:
+    """Of an archive as it is now; who uploaded it first, and when, stays, and so does what `source` does not replace."""
+    known = known or Provenance(row.session_id)
+    return Provenance(
+        session_id=row.session_id,
+        native_id=row.native_id,
+        agent=row.agent,
+        source={**known.source, **(source or {})},
+        sha256=row.sha256,
+        raw_bytes=row.raw_bytes,
+        lines=row.lines,
+        revision=row.revision,
+        title=row.title,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        cwd=row.cwd,
+        uploaded_at=known.uploaded_at or row.updated_at,
+        updated_at=row.updated_at,
+        uploaded_by=known.uploaded_by or actor.name,
+    )
 
 
 def clean_source(source: Mapping[str, object] | None) -> dict[str, Scalar]:

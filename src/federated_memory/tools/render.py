@@ -132,3 +132,8 @@ def _(found: r.Hits) -> str:
         lines.append(f"- {hit.workspace_id} {where} offset={hit.offset} {hit.at[:16]} {_line(hit.snippet)}")
     text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
     return text if found.complete else f"{text}\nNot complete: {found.note}"
+
+
+@render.register
+def _(_: r.Nothing) -> str:
+    return "ok"

@@ -22,6 +22,9 @@ from federated_memory.service.services import Services
 from federated_memory.tools.context import caller_of
 from federated_memory.tools.render import render
 
+INLINE = "inline"
+"""The lane of tools that never wait for a disk: they need no thread."""
+
 ToolFunction = Callable[..., Result]
 
 
@@ -75,9 +78,11 @@ def as_handler(tool: ToolSpec, services: Services, limiter: anyio.CapacityLimite
         try:
             if call.caller.role not in tool.roles:
                 services.core.policy.ensure_role(call.caller, sorted(tool.roles))
-            result = await anyio.to_thread.run_sync(
-                partial(tool.function, call, **arguments), limiter=limiter, abandon_on_cancel=True
-            )
+            work = partial(tool.function, call, **arguments)
+            if tool.lane == INLINE:
+                result = work()
+            else:
+                result = await anyio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
         except Exception as error:
             return error_result(boundary.understood(error))
         except BaseException:
@@ -106,15 +111,16 @@ def error_result(error: FederatedMemoryError) -> CallToolResult:
     )
 
 
-def compact_schema(schema: Any) -> Any:
-    """A JSON schema that says the same in fewer bytes: no titles, no null unions, no null or empty defaults."""
+def compact_schema(schema: Any, *, keep_null: bool = False) -> Any:
+    """A JSON schema that says the same in fewer bytes: no titles, no null or empty defaults, and (since null equals
+    absent in arguments) no null unions. Results say null where a list ends: there `keep_null`."""
     if isinstance(schema, list):
-        return [compact_schema(item) for item in schema]
+        return [compact_schema(item, keep_null=keep_null) for item in schema]
     if not isinstance(schema, dict):
         return schema
     found = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
     options = found.get("anyOf")
-    if isinstance(options, list):
+    if isinstance(options, list) and not keep_null:
         real = [option for option in options if option != {"type": "null"}]
         if len(real) == 1:
             del found["anyOf"]
@@ -123,8 +129,8 @@ def compact_schema(schema: Any) -> Any:
     if "default" in found and found["default"] in (None, ""):
         del found["default"]
     return {
-        key: {name: compact_schema(inner) for name, inner in value.items()}
+        key: {name: compact_schema(inner, keep_null=keep_null) for name, inner in value.items()}
         if key in ("properties", "$defs")
-        else compact_schema(value)
+        else compact_schema(value, keep_null=keep_null)
         for key, value in found.items()
     }

@@ -16,7 +16,7 @@ _NOISE = frozenset({
     "agent-color", "agent-name", "agent-setting", "atis-latch", "attachment", "attribution-snapshot",
     "content-replacement", "cost-state", "file-history-delta", "file-history-snapshot", "fork-context-ref",
     "last-prompt", "mode", "permission-mode", "progress", "queue-operation", "result", "speculation-accept",
-    "started", "system", "worktree-state",
+    "started", "system", "tools-used", "worktree-state",
 })  # fmt: skip
 _OWN_TYPES = _NOISE | _TITLES.keys() | {"user", "assistant", "pr-link"}
 _OWN_KEYS = frozenset({"sessionId", "uuid", "leafUuid", "messageId", "parentUuid"})

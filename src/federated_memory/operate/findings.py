@@ -1,0 +1,59 @@
+"""What a check finds, and the report that it makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or worth knowing.
+
+    `error`: something that was kept is damaged or lost. `warning`: nothing is lost, but somebody should act, or decide.
+    `info`: as it should be. `path` is below the root, in printable ASCII where a name has other characters than that;
+    `problem` says what is wrong and what it means, `advice` what to do.
+    """
+
+    severity: Severity
+    path: str
+    problem: str
+    advice: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """`counts`: how many `workspaces`, `documents`, `versions`, `sessions`, `members` and `bytes` were looked at."""
+
+    root: Path
+    read_data: bool
+    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to act on."""
+        return all(finding.severity == "info" for finding in self.findings)
+
+    def count(self, severity: Severity) -> int:
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def error(path: str, problem: str, advice: str = "") -> Finding:
+    return Finding("error", _printable(path), problem, advice)
+
+
+def warning(path: str, problem: str, advice: str = "") -> Finding:
+    return Finding("warning", _printable(path), problem, advice)
+
+
+def info(path: str, problem: str, advice: str = "") -> Finding:
+    return Finding("info", _printable(path), problem, advice)
+
+
+def _printable(path: str) -> str:
+    return path if path.isprintable() else path.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,107 @@
+"""Exact search over documents (SPEC: FIND-6): complete, newest document first.
+
+ripgrep names the files that may match; each is then read through its folder's descriptor and matched here. A pattern
+that names no literal, and a machine without ripgrep, cost a look into every file instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from federated_memory.search.corpus import Corpus
+from federated_memory.search.hit import After, Budget, Found, Hit, descending, is_within, parse_after
+from federated_memory.search.literals import Literals
+from federated_memory.search.query import Exact
+from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
+from federated_memory.search.snippet import snippet
+from federated_memory.store.document import Document, Key
+
+NAMES_PER_RUN = 500  # an argument list has its limits
+_NOT_IN_FILES = re.compile("[\n\r\0\ufffd]")  # line ends, what no argument holds, what stands for undecodable bytes
+_NOT_ASCII = re.compile("[^ -~]")
+_FILES = ("--files-with-matches", "--null")
+_PAST_ALL_LINES = 2**53 - 1
+
+
+def search_exact(
+    corpus: Corpus,
+    query: Exact,
+    *,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    after: Sequence[object] | None,
+    budget: Budget,
+) -> Found:
+    """Every line with a match, once: by the document's time, newest first, then workspace, path and line."""
+    begin = parse_after(after, str, str, str, str, int)
+    keys, problem = _candidates(corpus, query, budget)
+    if budget.is_spent:
+        return Found([], None, False, f"Nothing was searched: {budget.reason}")
+    documents = [document for document in corpus.current(keys) if is_within(document.updated_at, since, until)]
+    documents.sort(key=lambda document: _order(_place(document)))
+    if begin:
+        documents = [document for document in documents if _order(_place(document)) >= _order(begin)]
+    hits: list[Hit] = []
+    reached = begin
+    for number, document in enumerate(documents):
+        if number and budget.is_spent:
+            note = f"{budget.reason}; {number} of {len(documents)} documents were searched"
+            return Found(hits, reached, False, note)
+        first_line = int(begin[4]) + 1 if begin and begin[:4] == _place(document) else 0
+        for hit in _hits(corpus, query, document, first_line):
+            if len(hits) == limit:
+                return Found(hits, reached, not problem, problem)
+            hits.append(hit)
+            reached = (*_place(document), hit.line)
+        reached = (*_place(document), _PAST_ALL_LINES)
+    return Found(hits, None, not problem, problem)
+
+
+def _hits(corpus: Corpus, query: Exact, document: Document, first_line: int) -> Iterator[Hit]:
+    text = corpus.text(document.key)
+    line = counted = 0
+    for start, end in query.matches(text):
+        line += text.count(b"\n", counted, start)
+        counted = start
+        if line >= first_line:
+            yield hit_in(document, line, snippet(text, [(start, end)]))
+
+
+def hit_in(document: Document, line: int, excerpt: str, score: float = 0.0) -> Hit:
+    key = document.key
+    return Hit(key.kind, key.workspace_id, key.path, line, "", document.title, document.updated_at, excerpt, score)
+
+
+def _place(document: Document) -> After:
+    return document.updated_at, document.key.workspace_id, document.key.kind, document.key.path
+
+
+def _order(place: After) -> tuple[object, ...]:
+    return descending(str(place[0])), *place[1:4]
+
+
+def _candidates(corpus: Corpus, query: Exact, budget: Budget) -> tuple[Iterable[Key], str]:
+    """The documents that may match, and what kept this from being all of them."""
+    needle = _needle(query.literals)
+    if not needle:
+        return corpus.keys(), ""
+    options = [*_FILES, "--fixed-strings", *(["--ignore-case"] if query.literals.ignores_case else [])]
+    names = corpus.names()
+    found: list[Key | None] = []
+    try:
+        for at in range(0, len(names), NAMES_PER_RUN):
+            with Ripgrep(options, [needle], corpus.path, names[at : at + NAMES_PER_RUN]) as ripgrep:
+                found += map(corpus.key_of, ripgrep.records(b"\0", budget))
+            if ripgrep.problem:
+                return filter(None, found), ripgrep.problem
+    except RipgrepFailed:
+        return corpus.keys(), ""
+    return filter(None, found), ""
+
+
+def _needle(literals: Literals) -> str:
+    """The longest piece of the literals that stands in a file as it is, the same to ripgrep and to us."""
+    cut = _NOT_ASCII if literals.ignores_case else _NOT_IN_FILES
+    return max((piece for text in literals.texts for piece in cut.split(text)), key=len, default="")
