@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from federated_memory.cli.link import Link, NotAdmitted, Unreachable, read_control
+from federated_memory.cli.link import Link, NotAdmitted, Unreachable
 from federated_memory.errors import Locked, NotFound
+from federated_memory.operate.serving import read_control
 from federated_memory.service.results import Registered, Status, TokenCreated, TokenRow, WorkspaceList, WorkspaceRow
 from federated_memory.settings import Settings, is_loopback
 

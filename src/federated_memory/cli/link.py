@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from federated_memory.errors import FederatedMemoryError, Forbidden, NotFound, Unavailable
-from federated_memory.fs.folder import Folder
 from federated_memory.settings import is_loopback
 
 _TIMEOUT_SECONDS = 30.0
-_MAX_CONTROL_BYTES = 65_536
 _KINDS = {kind.code: kind for kind in FederatedMemoryError.__subclasses__()}
 _NOT_FACTS = frozenset({"type", "title", "status", "detail", "code", "message", "hint"})
 
@@ -31,36 +26,6 @@ class Unreachable(Unavailable):
 
 class NotAdmitted(Forbidden):
     """The server knows no such token (HTTP 401)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """What `_meta/control.json` says of the server that wrote it."""
-
-    url: str
-    pid: int
-    token: str
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether its process is gone, as after a crash."""
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:  # somebody else's process
-            return False
-        return False
-
-
-def read_control(root: Path) -> Control | None:
-    """The control file of a root; None without a readable one."""
-    try:
-        with Folder.open(root) as folder, folder.folder("_meta") as meta:
-            found = json.loads(meta.read("control.json", _MAX_CONTROL_BYTES))
-        return Control(str(found["url"]), int(found["pid"]), str(found["token"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 class Link:

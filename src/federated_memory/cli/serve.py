@@ -40,7 +40,7 @@ def run(_: argparse.Namespace) -> int:
     services = open_services(settings)
     try:
         made = _ensure_tokens(services)
-        url = _url(settings, listener)
+        url = _url(listener)
         with _control_file(services, url):
             _greet(services, url, made)
             _serve(build_app(services), listener)
@@ -90,14 +90,14 @@ def _ensure_tokens(services: Services) -> bool:
     return made
 
 
-def _url(settings: Settings, listener: socket.socket) -> str:
+def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _control_file:  # noqa: N801 - reads as a function
+class _control_file:
     """`_meta/control.json` while the server runs: how the command line reaches it, as admin. Mode 0600."""
 
     def __init__(self, services: Services, url: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from federated_memory.store.archive_rows import Archive
+from federated_memory.store.archives.rows import Archive
 from federated_memory.store.document import Key
 from federated_memory.store.members import Member
 from federated_memory.store.versions import Version
@@ -76,8 +76,8 @@ class StateFile:
                 " WHERE workspace_id = ? AND kind = ? AND path = ? ORDER BY number",
                 key.workspace_id, key.kind, key.path,
             )  # fmt: skip
-        known = DocumentRow(*rows[0][:3], bool(rows[0][3])) if rows else None
-        return known, [Pending(Version(*row[:6]), row[6]) for row in pending]
+        known = [DocumentRow(version, etag, stamp, bool(deleted)) for version, etag, stamp, deleted in rows]
+        return known[0] if known else None, [Pending(Version(*row[:6]), row[6]) for row in pending]
 
     def document_names(self, workspace_id: str) -> list[tuple[str, str]]:
         """(kind, path) of every document there ever was."""
@@ -85,10 +85,11 @@ class StateFile:
             "SELECT kind, path FROM documents WHERE workspace_id = ?", workspace_id
         )]  # fmt: skip
 
-    def session_names(self, workspace_id: str) -> list[str]:
-        return [row[0] for row in self.rows(
-            "SELECT DISTINCT session_id FROM archives WHERE workspace_id = ?", workspace_id
-        )]  # fmt: skip
+    def session_sizes(self, workspace_id: str) -> dict[str, int]:
+        """Session id → how many bytes its files should have."""
+        return dict(self.rows(
+            "SELECT session_id, sum(gzip_bytes) FROM archives WHERE workspace_id = ? GROUP BY session_id", workspace_id
+        ))  # fmt: skip
 
     def archives(self, workspace_id: str, session_id: str) -> list[tuple[Archive, list[Member]]]:
         """A session's transcripts with their members, oldest first."""

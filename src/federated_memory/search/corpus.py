@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from federated_memory.errors import FederatedMemoryError
-from federated_memory.fs import Folder, NotRegular
+from federated_memory.fs import Folder
 from federated_memory.names import DocumentPath, WorkspaceId, document_path_problem
 from federated_memory.search.query import plain
 from federated_memory.store.document import OVERVIEW, Document, Key, stamp_of
@@ -67,7 +67,7 @@ class Corpus:
                             found.append(f"{workspace_id}/{name}")
         return found
 
-    def keys(self) -> Iterator[Key]:
+    def files(self) -> Iterator[Key]:
         """Every document there is a file of; names that are not legal are left out."""
         for workspace_id in self._workspace_ids:
             with suppress(OSError), self._root.workspace_folder(workspace_id) as workspace:

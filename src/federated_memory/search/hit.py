@@ -61,17 +61,15 @@ class Budget:
     def left(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
 
-    @property
     def is_cancelled(self) -> bool:
         return self.cancelled is not None and self.cancelled.is_set()
 
-    @property
     def is_spent(self) -> bool:
-        return self.is_cancelled or time.monotonic() >= self.deadline
+        return self.is_cancelled() or time.monotonic() >= self.deadline
 
     @property
     def reason(self) -> str:
-        return "the search was cancelled" if self.is_cancelled else f"the search took over {self.seconds:g} seconds"
+        return "the search was cancelled" if self.is_cancelled() else f"the search took over {self.seconds:g} seconds"
 
 
 def parse_after(after: Sequence[object] | None, *types: type, rest: type | None = None) -> After | None:

@@ -37,7 +37,7 @@ def search_exact(
     """Every line with a match, once: by the document's time, newest first, then workspace, path and line."""
     begin = parse_after(after, str, str, str, str, int)
     keys, problem = _candidates(corpus, query, budget)
-    if budget.is_spent:
+    if budget.is_spent():
         return Found([], None, False, f"Nothing was searched: {budget.reason}")
     documents = [document for document in corpus.current(keys) if is_within(document.updated_at, since, until)]
     documents.sort(key=lambda document: _order(_place(document)))
@@ -46,7 +46,7 @@ def search_exact(
     hits: list[Hit] = []
     reached = begin
     for number, document in enumerate(documents):
-        if number and budget.is_spent:
+        if number and budget.is_spent():
             note = f"{budget.reason}; {number} of {len(documents)} documents were searched"
             return Found(hits, reached, False, note)
         first_line = int(begin[4]) + 1 if begin and begin[:4] == _place(document) else 0
@@ -86,7 +86,7 @@ def _candidates(corpus: Corpus, query: Exact, budget: Budget) -> tuple[Iterable[
     """The documents that may match, and what kept this from being all of them."""
     needle = _needle(query.literals)
     if not needle:
-        return corpus.keys(), ""
+        return corpus.files(), ""
     options = [*_FILES, "--fixed-strings", *(["--ignore-case"] if query.literals.ignores_case else [])]
     names = corpus.names()
     found: list[Key | None] = []
@@ -97,7 +97,7 @@ def _candidates(corpus: Corpus, query: Exact, budget: Budget) -> tuple[Iterable[
             if ripgrep.problem:
                 return filter(None, found), ripgrep.problem
     except RipgrepFailed:
-        return corpus.keys(), ""
+        return corpus.files(), ""
     return filter(None, found), ""
 
 

@@ -91,7 +91,7 @@ class Ripgrep:
         output = select.poll()
         output.register(self._process.stdout, select.POLLIN | select.POLLHUP)
         while True:
-            if budget.is_spent:
+            if budget.is_spent():
                 self.problem = budget.reason
                 return
             if output.poll(min(_STEP_SECONDS, budget.left) * 1000):

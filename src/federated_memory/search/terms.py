@@ -7,9 +7,10 @@ in that order; `-word` and `-"a phrase"` exclude.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from federated_memory.search.words import STOP_WORDS, common_start, forms
@@ -105,7 +106,8 @@ def _phrase(text: str) -> list[Term]:
     if len(words) < 2:
         return _word(text)
     spelled = [_opening(words[0]), *map(_anycase, words[1:])]
-    separators = [_BETWEEN_WORDS if a.isascii() or b.isascii() else _BETWEEN_PARTS for a, b in zip(words, words[1:])]
+    pairs = itertools.pairwise(words)
+    separators = [_BETWEEN_WORDS if a.isascii() or b.isascii() else _BETWEEN_PARTS for a, b in pairs]
     whole = line = spelled[-1] + _ending(words[-1])
     for word, separator in zip(spelled[-2::-1], separators[::-1], strict=True):
         whole = word + separator + whole

@@ -5,14 +5,14 @@ Forms are pieces of a regular expression that RE2 and ripgrep read alike. Words 
 
 from __future__ import annotations
 
-STOP_WORDS = frozenset(
-    "a about above after again against all also am an and any are as at be because been before being below between"
-    " both but by can could did do does doing don down during each few for from further had has have having he her here"
-    " hers him his how i if in into is isn it its itself just ll me more most my near no nor not now of off on once only"
-    " or other our out over own re s same she should so some such t than that the their them then there these they this"
-    " those through to too under until up us ve very was we were what when where which while who whom why will with"
-    " would you your".split()
-)
+_STOP_WORDS = """
+a about above after again against all also am an and any are as at be because been before being below between both but
+by can could did do does doing don down during each few for from further had has have having he her here hers him his
+how i if in into is isn it its itself just ll me more most my near no nor not now of off on once only or other our out
+over own re s same she should so some such t than that the their them then there these they this those through to too
+under until up us ve very was we were what when where which while who whom why will with would you your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 _VOWELS = frozenset("aeiouy")
 _SIBILANTS = ("s", "x", "z", "ch", "sh")

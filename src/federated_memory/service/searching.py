@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from federated_memory.auth.caller import Caller
@@ -11,6 +13,7 @@ from federated_memory.service.core import Core
 from federated_memory.service.pages import decode_cursor, encode_cursor, fit_rows
 from federated_memory.service.results import HitRow, Hits
 from federated_memory.service.times import parse_since, parse_until
+from federated_memory.transcripts import Role
 
 Mode = Literal["ranked", "literal", "regex"]
 
@@ -35,16 +38,16 @@ class Searching:
     ) -> Hits:
         """Documents and overviews. `ranked`: best first; `literal`, `regex`: complete, newest first."""
         workspaces = self._core.policy.chosen(caller, workspace_id, "")
-        found = self._core.search.knowledge(
+        search = partial(
+            self._core.search.knowledge,
             parse_query(query, mode),
             [workspace.workspace_id for workspace in workspaces],
             since=parse_since(since),
             until=parse_until(until),
-            limit=limit,
             after=_position(cursor),
             cancelled=cancelled,
         )
-        return _page(found, limit, max_bytes, mode)
+        return _page(search, limit, max_bytes, mode)
 
     def sessions(
         self,
@@ -53,7 +56,7 @@ class Searching:
         mode: Mode = "ranked",
         *,
         workspace_id: str = "",
-        role: str | None = None,
+        role: Role | None = None,
         tool: str = "",
         since: str | None = None,
         until: str | None = None,
@@ -64,17 +67,17 @@ class Searching:
     ) -> Hits:
         """What was said in sessions, one hit per turn."""
         workspaces = self._core.policy.chosen(caller, workspace_id, tool)
-        found = self._core.search.sessions(
+        search = partial(
+            self._core.search.sessions,
             parse_query(query, mode),
             [workspace.workspace_id for workspace in workspaces],
             role=role,
             since=parse_since(since),
             until=parse_until(until),
-            limit=limit,
             after=_position(cursor),
             cancelled=cancelled,
         )
-        return _page(found, limit, max_bytes, mode)
+        return _page(search, limit, max_bytes, mode)
 
 
 def _position(cursor: str | None) -> tuple[str | int | float, ...] | None:
@@ -82,14 +85,16 @@ def _position(cursor: str | None) -> tuple[str | int | float, ...] | None:
     return tuple(key) if key else None
 
 
-def _page(found: Found, limit: int, max_bytes: int, mode: Mode) -> Hits:
+def _page(search: Callable[..., Found], limit: int, max_bytes: int, mode: Mode) -> Hits:
+    found = search(limit=limit)
     rows, cut = fit_rows((_row(hit, mode) for hit in found.hits), limit, max_bytes)
-    following = found.hits[len(rows) - 1].position if cut else found.next
+    if cut:
+        found = search(limit=len(rows))
     return Hits(
         hits=rows,
         complete=found.is_complete,
         note=found.note or None,
-        next_cursor=encode_cursor(following) if following else None,
+        next_cursor=encode_cursor(found.next) if found.next else None,
     )
 
 

@@ -26,10 +26,9 @@ from federated_memory.service.pages import (
 )
 from federated_memory.service.results import Message, SessionList, SessionPage, SessionRow, SessionStored
 from federated_memory.service.times import parse_since, parse_until
-from federated_memory.store.archive import Archives, Upload
-from federated_memory.store.archive_rows import Archive
+from federated_memory.store.archive import Archive, Archives, Upload
 from federated_memory.store.document import Key
-from federated_memory.store.inflate import Inflater, InflateLimits, inflater
+from federated_memory.store.inflate import InflateLimits, Inflater, inflater
 from federated_memory.store.registry import Workspace
 from federated_memory.transcripts import Reader, read_turns, reader_of
 

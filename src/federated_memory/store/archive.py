@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 
-from federated_memory.errors import Conflict, NotFound, Unavailable
+from federated_memory.errors import Conflict, NotFound
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import ETag, SessionId, WorkspaceId
-from federated_memory.store.archive_files import open_archive, open_folder, read_provenance
-from federated_memory.store.archive_reader import ArchiveReader, Line
-from federated_memory.store.archive_rows import Archive, ArchiveRows
+from federated_memory.store.archives.digests import RunningDigests
+from federated_memory.store.archives.files import open_folder, read_provenance
+from federated_memory.store.archives.leases import Leases
+from federated_memory.store.archives.placing import Placing
+from federated_memory.store.archives.provenance import Provenance, clean_source
+from federated_memory.store.archives.reader import ArchiveReader, Line
+from federated_memory.store.archives.recovery import Recovery
+from federated_memory.store.archives.rows import Archive, ArchiveRows
+from federated_memory.store.archives.settling import Recovered
+from federated_memory.store.archives.upload import Request, SessionStored, Shelf, Upload
 from federated_memory.store.changes import Actor
-from federated_memory.store.digests import RunningDigests
-from federated_memory.store.leases import Leases
-from federated_memory.store.placing import Placing
-from federated_memory.store.provenance import Provenance, clean_source
-from federated_memory.store.recovery import Recovered, Recovery
 from federated_memory.store.root import Root
-from federated_memory.store.upload import Request, SessionStored, Shelf, Upload
 
 __all__ = ["Archive", "Archives", "Line", "Provenance", "Recovered", "SessionStored", "Upload"]
 
@@ -42,8 +42,8 @@ class Archives:
         self._placing = Placing(root, self._rows)
         self._leases = Leases()
         self._wait_seconds = lease_wait_seconds
-        self._shelf = Shelf(root, self._rows, self._placing, RunningDigests(), max_session_bytes)
-        self._recovery = Recovery(root, self._rows, self._placing, self._leases)
+        self._recovery = Recovery(root, self._rows, self._leases)
+        self._shelf = Shelf(root, self._rows, self._placing, self._recovery, RunningDigests(), max_session_bytes)
         self._reader = ArchiveReader(root, self._rows, cache_bytes)
 
     # -- writing
@@ -91,6 +91,11 @@ class Archives:
             old = request.archive
             if old is None and (offset or if_match):
                 raise _no_session(session_id)
+            if old and request.is_damaged:
+                raise Conflict(
+                    f"What is stored of session {session_id} is damaged", hint="Send the whole transcript", offset=0,
+                    etag=old.sha256,
+                )  # fmt: skip
             if old and (offset != old.raw_bytes or if_match not in (None, old.sha256)):
                 raise Conflict(
                     f"Session {session_id} holds {old.raw_bytes} bytes, not the {offset} that were to be followed",
@@ -113,11 +118,21 @@ class Archives:
         cleanup.callback(self._leases.give_back, workspace_id, session_id)
         with storage_errors():
             try:
-                archive = self._recovery.session(workspace_id, session_id)
+                archive, is_damaged = self._recovery.session(workspace_id, session_id)
             except FileNotFoundError:
                 raise NotFound(f"No workspace {workspace_id}", hint="Register it first") from None
-        members = self._rows.members(archive.id) if archive else []
-        return Request(workspace_id, session_id, native_id, actor, clean_source(source), archive, members)
+        revisions = self._rows.revisions(workspace_id, session_id)
+        return Request(
+            workspace_id,
+            session_id,
+            native_id,
+            actor,
+            clean_source(source),
+            archive,
+            self._rows.members(archive.id) if archive else [],
+            next_revision=1 + max((row.revision for row in revisions), default=0),
+            is_damaged=is_damaged,
+        )
 
     # -- finding
 
@@ -147,8 +162,8 @@ class Archives:
     ) -> list[Archive]:
         """The current transcripts of a workspace, by `started_at` and then id, newest first.
 
-        `since` is included, `until` is not; both compare as text, so a date alone works. The next page comes `after` the
-        `(started_at, session_id)` of the last row.
+        `since` is included, `until` is not; both compare as text, so a date alone works. The next page comes `after`
+        the `(started_at, session_id)` of the last row.
         """
         return self._rows.newest(workspace_id, agent=agent, since=since, until=until, after=after, limit=limit)
 

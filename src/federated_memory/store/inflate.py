@@ -18,7 +18,7 @@ _ZSTD_PIECE_BYTES = 256  # its decoder has no output limit: 256 bytes become at 
 
 @dataclass(frozen=True, slots=True)
 class InflateLimits:
-    """`max_ratio` is judged once more than `ratio_floor_bytes` came out: short transcripts may well repeat themselves."""
+    """`max_ratio` is judged once more than `ratio_floor_bytes` came out: a short transcript may well repeat itself."""
 
     max_bytes: int = 4 * 1024**3
     max_ratio: int = 200

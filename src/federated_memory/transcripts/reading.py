@@ -10,7 +10,7 @@ from federated_memory.transcripts.codex import CODEX
 from federated_memory.transcripts.gemini import GEMINI
 from federated_memory.transcripts.generic import GENERIC
 from federated_memory.transcripts.opencode import OPENCODE
-from federated_memory.transcripts.turn import Agent, Reader, Turn
+from federated_memory.transcripts.turn import Reader, Turn
 from federated_memory.transcripts.values import parse_record
 
 _READERS: tuple[Reader, ...] = (CLAUDE, CODEX, GEMINI, OPENCODE)

@@ -19,7 +19,7 @@ class Stage:
     """Collects bytes; ends as a durable temporary file (`seal`), at the end of another file (`append_to`), or gone."""
 
     def __init__(self, root: Root, *, copy_from: int = -1, copy_bytes: int = 0) -> None:
-        """With `copy_bytes`, the staged file begins with so much of the open file `copy_from`, which stays the caller's.
+        """With `copy_bytes`, the staged file begins with so much of the open file `copy_from`, the caller's own.
 
         Raises:
             StorageFull: Less is free than the floor allows.

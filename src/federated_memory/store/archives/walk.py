@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from federated_memory.errors import InvalidName
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.names import SessionId, WorkspaceId, parse_session_id
-from federated_memory.store.archive_files import REVISIONS, SUFFIX
+from federated_memory.store.archives.files import REVISIONS, SUFFIX
 from federated_memory.store.root import Root
 
 _YEAR = re.compile(r"[0-9]{4}\Z")
@@ -40,13 +41,13 @@ def walk_sessions(root: Root, workspace_id: WorkspaceId) -> dict[SessionId, Sess
         for entry in month.entries():
             if entry.name.endswith(SUFFIX):
                 session_id = _session_id(entry.name[: -len(SUFFIX)])
-                if session_id and (stat := _regular(entry)):
-                    found[session_id].transcripts[prefix + entry.name] = stat
+                if session_id and (status := _regular(entry)):
+                    found[session_id].transcripts[prefix + entry.name] = status
             elif entry.name.endswith(".json") and (session_id := _session_id(entry.name[: -len(".json")])):
                 found[session_id].provenances.append(prefix + entry.name)
         with suppress(FileNotFoundError, NotRegular), month.folder(REVISIONS) as folder:
-            for session_id, name, number, stat in _revisions(folder):
-                found[session_id].revisions[number] = (f"{prefix}{REVISIONS}/{session_id}/{name}", stat)
+            for session_id, name, number, status in _revisions(folder):
+                found[session_id].revisions[number] = (f"{prefix}{REVISIONS}/{session_id}/{name}", status)
     return dict(found)
 
 
@@ -55,12 +56,14 @@ def find_session(root: Root, workspace_id: WorkspaceId, session_id: SessionId) -
     found = SessionFiles()
     for prefix, month in _months(root, workspace_id):
         with suppress(FileNotFoundError):
-            found.transcripts[f"{prefix}{session_id}{SUFFIX}"] = month.stat(f"{session_id}{SUFFIX}")
+            status = month.stat(f"{session_id}{SUFFIX}")
+            if stat.S_ISREG(status.st_mode):
+                found.transcripts[f"{prefix}{session_id}{SUFFIX}"] = status
         if month.exists(f"{session_id}.json"):
             found.provenances.append(f"{prefix}{session_id}.json")
         with suppress(FileNotFoundError, NotRegular), month.folder(REVISIONS, session_id) as folder:
-            for name, number, stat in _numbers(folder):
-                found.revisions[number] = (f"{prefix}{REVISIONS}/{session_id}/{name}", stat)
+            for name, number, status in _numbers(folder):
+                found.revisions[number] = (f"{prefix}{REVISIONS}/{session_id}/{name}", status)
     return found
 
 
@@ -86,15 +89,15 @@ def _revisions(folder: Folder) -> Iterator[tuple[SessionId, str, int, os.stat_re
         session_id = _session_id(entry.name)
         if session_id and entry.is_dir(follow_symlinks=False):
             with folder.folder(entry.name) as inner:
-                for name, number, stat in _numbers(inner):
-                    yield session_id, name, number, stat
+                for name, number, status in _numbers(inner):
+                    yield session_id, name, number, status
 
 
 def _numbers(folder: Folder) -> Iterator[tuple[str, int, os.stat_result]]:
     for entry in folder.entries():
         number = _REVISION.match(entry.name)
-        if number and (stat := _regular(entry)):
-            yield entry.name, int(number[1]), stat
+        if number and (status := _regular(entry)):
+            yield entry.name, int(number[1]), status
 
 
 def _session_id(text: str) -> SessionId | None:

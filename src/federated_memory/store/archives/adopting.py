@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 
 from federated_memory.fs import Folder
 from federated_memory.names import ETag, SessionId, WorkspaceId
-from federated_memory.store.archive_files import provenance_name, read_provenance, revision_file_of
-from federated_memory.store.archive_rows import Archive, ArchiveRows
+from federated_memory.store.archives.describing import Described, describe, describe_longer
+from federated_memory.store.archives.files import provenance_name, read_provenance, revision_file_of
+from federated_memory.store.archives.member_scan import Scanned
+from federated_memory.store.archives.provenance import Provenance, provenance_of
+from federated_memory.store.archives.rows import Archive, ArchiveRows
 from federated_memory.store.changes import Actor, now
-from federated_memory.store.describing import Described, describe, describe_longer
-from federated_memory.store.member_scan import Scanned
-from federated_memory.store.provenance import Provenance, provenance_of
 from federated_memory.store.root import Root
 
 SCANNER = Actor("scan")
@@ -41,8 +41,8 @@ class Adopting:
     def current(self, folder: Folder, current: Archive | None, seen: Seen, revisions: dict[int, str]) -> bool:
         """Make the row of the session's transcript say what its file holds; was that news?
 
-        `revisions` are the files of replaced transcripts. When another text took the place of the known one by hand, and
-        no revision keeps that, it is gone.
+        `revisions` are the files of replaced transcripts. When another text took the place of the known one by hand,
+        and no revision keeps that, it is gone.
         """
         scanned = seen.scanned
         if current and current.sha256 == scanned.sha256:

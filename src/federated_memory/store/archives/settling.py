@@ -1,22 +1,24 @@
-"""The rows of one session brought to what its files hold (SPEC: ARCH-12, ARCH-13). The caller has the session's lease."""
+"""The rows of one session brought to what its files hold (SPEC: ARCH-12, ARCH-13).
+
+The caller has the session's lease.
+"""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from federated_memory.errors import Unavailable
 from federated_memory.fs import Folder
 from federated_memory.names import SessionId, WorkspaceId
-from federated_memory.store.adopting import SCANNER, Adopting, Seen
-from federated_memory.store.archive_files import is_as_seen, open_folder, provenance_name, read_provenance
-from federated_memory.store.archive_rows import Archive, ArchiveRows
-from federated_memory.store.archive_walk import SessionFiles
-from federated_memory.store.member_scan import scan_members
+from federated_memory.store.archives.adopting import SCANNER, Adopting, Seen
+from federated_memory.store.archives.files import is_as_seen, open_folder, provenance_name, read_provenance
+from federated_memory.store.archives.member_scan import Scanned, scan_members
+from federated_memory.store.archives.rows import Archive, ArchiveRows
+from federated_memory.store.archives.staging import Stage
+from federated_memory.store.archives.walk import SessionFiles
 from federated_memory.store.members import DamagedMember, MemberWriter, first_boundary, inflate_member
 from federated_memory.store.root import Root
-from federated_memory.store.staging import Stage
 
 
 @dataclass(slots=True)
@@ -32,8 +34,15 @@ class Recovered:
     problems: list[str] = field(default_factory=list)
 
 
+Damaged = dict[tuple[WorkspaceId, str], tuple[tuple[int, int], str]]
+"""Files that were read and found damaged: their size and time then, and what is wrong. They are not read again."""
+
+
 class Settling:
-    def __init__(self, root: Root, rows: ArchiveRows, workspace_id: WorkspaceId, session_id: SessionId) -> None:
+    def __init__(
+        self, root: Root, rows: ArchiveRows, workspace_id: WorkspaceId, session_id: SessionId, damaged: Damaged
+    ) -> None:
+        self._damaged = damaged
         self._root = root
         self._rows = rows
         self._workspace_id = workspace_id
@@ -110,7 +119,12 @@ class Settling:
     def _read(self, folder: Folder, file: str, descriptor: int, mark: int | None = None) -> Seen:
         """Read a file from end to end; one that is whole, but cut into other members than ours, is written anew."""
         stat = os.fstat(descriptor)
+        key, stamp = (self._workspace_id, file), (stat.st_size, stat.st_mtime_ns)
+        if key in self._damaged and self._damaged[key][0] == stamp:
+            return Seen(file, stat, Scanned(problem=self._damaged[key][1]))
         scanned = scan_members(descriptor, mark=mark)
+        if scanned.problem:
+            self._damaged[key] = (stamp, scanned.problem)
         if scanned.problem or scanned.is_ours:
             return Seen(file, stat, scanned)
         stage = Stage(self._root)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
-from federated_memory.store.archive_rows import Archive
+from federated_memory.store.archives.rows import Archive
 from federated_memory.store.changes import Actor
 
 MAX_SOURCE_BYTES = 8 * 1024
@@ -41,7 +41,8 @@ class Provenance:
     uploaded_by: str = ""
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2).encode("utf-8") + b"\n"
+        known = {item.name: getattr(self, item.name) for item in fields(self)}
+        return json.dumps(known, ensure_ascii=False, indent=2).encode("utf-8") + b"\n"
 
 
 def parse_provenance(data: bytes, session_id: str) -> Provenance | None:
@@ -67,7 +68,7 @@ def parse_provenance(data: bytes, session_id: str) -> Provenance | None:
 def provenance_of(
     row: Archive, known: Provenance | None, actor: Actor, source: Mapping[str, Scalar] | None = None
 ) -> Provenance:
-    """Of an archive as it is now; who uploaded it first, and when, stays, and so does what `source` does not replace."""
+    """Of an archive as it is now. Who uploaded it first, and when, stays; so does what `source` does not replace."""
     known = known or Provenance(row.session_id)
     return Provenance(
         session_id=row.session_id,

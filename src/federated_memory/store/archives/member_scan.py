@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from federated_memory.store.edges import Edges
+from federated_memory.store.archives.edges import Edges
 from federated_memory.store.gzip_codec import CodecError, Inflating, inflating
-from federated_memory.store.members import LONGEST_MEMBER_BYTES, Member
+from federated_memory.store.members import LONGEST_MEMBER_BYTES, Digest, Member
 
 _PIECE_BYTES = 256 * 1024
+_BROKEN: tuple[type[Exception], ...] = (*CodecError, EOFError)
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class _Scan:
         self._sink = sink
         self._offset = start
         self._mark = mark
-        self._digest = hashlib.sha256()
+        self._digest: Digest = hashlib.sha256()
         self._newlines = 0
         self._last = b"\n"  # the newest raw byte: does a line begin after it?
         self._shapes: list[tuple[int, bool]] = []
@@ -87,7 +88,7 @@ class _Scan:
                 if not data and not (data := self._read()):
                     raise EOFError
                 data = self._inflate(decoder, data)
-        except (CodecError, EOFError):
+        except _BROKEN:
             found.problem = f"member {len(found.members)} at byte {found.gzip_bytes} is damaged or cut off"
             self._newlines, found.raw_bytes, self._last = newlines, raw_bytes, last
             return b""
@@ -138,11 +139,9 @@ def _is_ours(members: list[Member], shapes: list[tuple[int, bool]]) -> bool:
     is_inside_line = False
     for number, (member, (ends, ends_line)) in enumerate(zip(members, shapes, strict=True)):
         is_last = number == len(members) - 1
-        if is_inside_line:
-            is_cut_right = ends == 0 or (ends == 1 and ends_line)
-        else:
-            is_cut_right = ends == 0 or ends_line or is_last
-        if not is_cut_right or member.raw_bytes > LONGEST_MEMBER_BYTES or not (member.raw_bytes or len(members) == 1):
+        is_right_size = 0 < member.raw_bytes <= LONGEST_MEMBER_BYTES or (not member.raw_bytes and len(members) == 1)
+        is_right_end = (ends == 1 and ends_line) if is_inside_line else (ends_line or is_last)
+        if not is_right_size or not (ends == 0 or is_right_end):
             return False
         is_inside_line = not ends_line
     return True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from federated_memory.names import ETag, SessionId, WorkspaceId
@@ -48,6 +49,7 @@ class Archive:
 _NAMES = tuple(item.name for item in fields(Archive))
 _COLUMNS = ", ".join(_NAMES).replace("is_current", "current")
 _VALUES = ", ".join("?" for _ in _NAMES)
+_values_but_id = attrgetter(*_NAMES[1:])
 
 
 class ArchiveRows:
@@ -97,6 +99,9 @@ class ArchiveRows:
             values += after
         return self._all(f"{' AND '.join(where)} ORDER BY started_at DESC, session_id DESC LIMIT ?", *values, limit)
 
+    def workspace_ids(self) -> list[str]:
+        return [row[0] for row in self._database.rows("SELECT DISTINCT workspace_id FROM archives")]
+
     def _one(self, where: str, *values: object) -> Archive | None:
         row = self._database.row(f"SELECT {_COLUMNS} FROM archives WHERE {where}", *values)
         return None if row is None else _archive(row)
@@ -130,15 +135,27 @@ class ArchiveRows:
     @staticmethod
     def insert(transaction: sqlite3.Connection, archive: Archive) -> int:
         """The id that the archive got; its own is not looked at."""
-        cursor = transaction.execute(f"INSERT INTO archives ({_COLUMNS}) VALUES ({_VALUES})", (None, *_tail(archive)))
+        cursor = transaction.execute(
+            f"INSERT INTO archives ({_COLUMNS}) VALUES ({_VALUES})", (None, *_values_but_id(archive))
+        )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
     @staticmethod
     def update(transaction: sqlite3.Connection, archive: Archive) -> None:
         transaction.execute(
-            f"UPDATE archives SET ({_COLUMNS}) = ({_VALUES}) WHERE id = ?", (archive.id, *_tail(archive), archive.id)
+            f"UPDATE archives SET ({_COLUMNS}) = ({_VALUES}) WHERE id = ?",
+            (archive.id, *_values_but_id(archive), archive.id),
         )
+
+    def update_inodes(self, moved: Sequence[tuple[Archive, int]]) -> None:
+        """Note the files that now hold these archives, unless an upload did meanwhile."""
+        if moved:
+            with self._database.transaction() as transaction:
+                transaction.executemany(
+                    "UPDATE archives SET inode = ? WHERE id = ? AND inode = ? AND sha256 = ?",
+                    [(inode, archive.id, archive.inode, archive.sha256) for archive, inode in moved],
+                )
 
     @staticmethod
     def delete(transaction: sqlite3.Connection, archive_id: int) -> None:
@@ -166,7 +183,3 @@ class ArchiveRows:
 def _archive(row: tuple[Any, ...]) -> Archive:
     found = dict(zip(_NAMES, row, strict=True))
     return Archive(**{**found, "is_current": bool(found["is_current"]), "has_open_line": bool(found["has_open_line"])})
-
-
-def _tail(archive: Archive) -> tuple[object, ...]:
-    return astuple(archive)[1:]

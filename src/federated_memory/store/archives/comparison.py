@@ -15,15 +15,16 @@ from federated_memory.store.members import Boundary, Digest, Member, boundary_be
 class Comparison:
     """Of a body that streams past with the members of an archive of `lines` lines."""
 
-    def __init__(self, members: Sequence[Member], lines: int) -> None:
+    def __init__(self, members: Sequence[Member], lines: int, *, is_damaged: bool = False) -> None:
+        """`is_damaged`: nothing that is stored is to be relied on."""
         self._members = members
         self._lines = lines
         self._digest: Digest = hashlib.sha256()
-        self._digest_before = self._digest  # where the member that is held begins
+        self._digest_before: Digest = self._digest  # where the member that is held begins
         self._held: list[memoryview] = []
         self._held_bytes = 0
         self.proven = 0
-        self.has_diverged = False
+        self.has_diverged = is_damaged
 
     def feed(self, chunk: memoryview) -> memoryview:
         """Take in what can be compared. What is returned lies past the end, or past the first difference.

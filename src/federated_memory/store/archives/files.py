@@ -1,4 +1,4 @@
-"""Where archives lie below a workspace: `sessions/YYYY/MM/<id>.jsonl.gz`, `<id>.json`, `.revisions/<id>/<n>.jsonl.gz`."""
+"""Where archives lie below a workspace's `sessions/`: `YYYY/MM/<id>.jsonl.gz`, `<id>.json`, `.revisions/<id>/<n>.…`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 
 from federated_memory.fs import Folder
 from federated_memory.names import SessionId, WorkspaceId
-from federated_memory.store.archive_rows import Archive
-from federated_memory.store.provenance import Provenance, parse_provenance
+from federated_memory.store.archives.provenance import Provenance, parse_provenance
+from federated_memory.store.archives.rows import Archive
+from federated_memory.store.archives.staging import copy_bytes
 from federated_memory.store.root import Root
-from federated_memory.store.staging import copy_bytes
 
 SUFFIX = ".jsonl.gz"
 REVISIONS = ".revisions"

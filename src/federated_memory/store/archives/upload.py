@@ -9,18 +9,22 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal
 
-from federated_memory.errors import TooLarge
+from federated_memory.errors import TooLarge, Unavailable
 from federated_memory.fs import Folder
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import ETag, SessionId, WorkspaceId
-from federated_memory.store.archive_files import file_of, open_archive
-from federated_memory.store.archive_rows import Archive, ArchiveRows
+from federated_memory.store.archives.comparison import Comparison
+from federated_memory.store.archives.describing import describe, describe_longer
+from federated_memory.store.archives.digests import RunningDigests
+from federated_memory.store.archives.edges import Edges
+from federated_memory.store.archives.files import file_of, open_archive
+from federated_memory.store.archives.member_scan import scan_members
+from federated_memory.store.archives.placing import Draft, Occupied, Placing
+from federated_memory.store.archives.provenance import Scalar
+from federated_memory.store.archives.recovery import Recovery
+from federated_memory.store.archives.rows import Archive, ArchiveRows
+from federated_memory.store.archives.staging import Stage
 from federated_memory.store.changes import Actor, now
-from federated_memory.store.comparison import Comparison
-from federated_memory.store.describing import Described, describe, describe_longer
-from federated_memory.store.digests import RunningDigests
-from federated_memory.store.edges import Edges
-from federated_memory.store.member_scan import scan_members
 from federated_memory.store.members import (
     Boundary,
     DamagedMember,
@@ -31,10 +35,7 @@ from federated_memory.store.members import (
     first_boundary,
     inflate_member,
 )
-from federated_memory.store.placing import Draft, Placing
-from federated_memory.store.provenance import Scalar
 from federated_memory.store.root import Root
-from federated_memory.store.staging import Stage
 
 _SMALL_MEMBER_BYTES = 64 * 1024
 _SMALL_FILE_BYTES = 4 * 1024**2
@@ -59,13 +60,17 @@ class Shelf:
     root: Root
     rows: ArchiveRows
     placing: Placing
+    recovery: Recovery
     digests: RunningDigests
     max_session_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who sends what for which session; `source` is clean. `archive` and `members` are what is stored of it now."""
+    """Who sends what for which session; `source` is clean. `archive` and `members` are what is stored of it now.
+
+    `is_damaged`: the file does not hold that any more; `archive` has its true size and time.
+    """
 
     workspace_id: WorkspaceId
     session_id: SessionId
@@ -74,6 +79,8 @@ class Request:
     source: dict[str, Scalar]
     archive: Archive | None
     members: Sequence[Member]
+    next_revision: int = 1
+    is_damaged: bool = False
 
 
 class Upload:
@@ -88,7 +95,9 @@ class Upload:
         self._shelf = shelf
         self._request = request
         self._cleanup = cleanup
-        self._comparison = Comparison(request.members, old.lines) if old and is_whole else None
+        self._comparison = (
+            Comparison(request.members, old.lines, is_damaged=request.is_damaged) if old and is_whole else None
+        )
         self._edges = Edges()
         self._total_bytes = old.raw_bytes if old and not is_whole else 0
         self._ends_open = bool(old and old.has_open_line)
@@ -153,7 +162,13 @@ class Upload:
             return _stored("unchanged", old)
         writer = self._ensure_writer()
         end = writer.finish()
-        placed = self._shelf.placing.place(self._draft(writer, end))
+        try:
+            placed = self._shelf.placing.place(self._draft(writer, end))
+        except Occupied:
+            self._shelf.recovery.make_room(self._request.workspace_id, self._request.session_id)
+            raise Unavailable(
+                "A file of this session was put there by hand", hint="Retry: it is taken in now"
+            ) from None
         self._shelf.digests.keep(writer.before_last)
         self._shelf.digests.keep(end.digest)
         return _stored(self._operation, placed)
@@ -245,7 +260,7 @@ class Upload:
             id=old.id if old else 0,
             workspace_id=request.workspace_id,
             session_id=request.session_id,
-            revision=old.revision + (self._operation == "diverged") if old else 1,
+            revision=old.revision if old and self._operation == "appended" else request.next_revision,
             is_current=True,
             file=old.file if old else file_of(request.session_id, described.started_at),
             sha256=ETag(end.digest.hexdigest()),

@@ -31,18 +31,17 @@ class Edges:
         while self._tail_bytes - len(self._tail[0]) >= TAIL_BYTES:
             self._tail_bytes -= len(self._tail.popleft())
 
-    def head(self) -> list[bytes]:
-        """Whole lines of the start; all of them when the transcript is short."""
-        lines = b"".join(self._head).split(b"\n")
-        if self.total_bytes > self._head_bytes or not lines[-1]:
+    def head(self, max_bytes: int = HEAD_BYTES) -> list[bytes]:
+        """Whole lines of the start, up to `max_bytes` of them; all of them when the transcript is short."""
+        start = b"".join(self._head)[:max_bytes]
+        lines = start.split(b"\n")
+        if self.total_bytes > len(start) or not lines[-1]:
             lines.pop()
         return lines
 
     def tail(self) -> list[bytes]:
-        """Whole lines of the end that `head` does not hold; the last one may be unterminated."""
-        if self.total_bytes <= self._head_bytes:
-            return []
-        return self.last_lines()
+        """Whole lines of the end, unless the longest `head` holds them; the last one may be unterminated."""
+        return [] if self.total_bytes <= self._head_bytes else self.last_lines()
 
     def last_lines(self) -> list[bytes]:
         """Whole lines of the last 64 KiB; the last one may be unterminated."""

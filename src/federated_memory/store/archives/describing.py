@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from federated_memory.store.archive_rows import Archive
-from federated_memory.store.edges import Edges
-from federated_memory.store.provenance import Scalar, clean_text
+from federated_memory.store.archives.edges import Edges
+from federated_memory.store.archives.provenance import Scalar, clean_text
+from federated_memory.store.archives.rows import Archive
 from federated_memory.transcripts import Summary, summarise
+
+_SHORT_HEAD_BYTES = 32 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,9 @@ class Described:
 
 def describe(edges: Edges, source: Mapping[str, Scalar], native_id: str, at: str) -> Described:
     """A whole transcript. What its uploader told of agent, directory and id comes before what its lines tell."""
-    summary = _summary(edges.head(), edges.tail())
+    summary = _summary(edges.head(_SHORT_HEAD_BYTES), edges.last_lines())
+    if not summary or not summary.title:  # a long preamble
+        summary = _summary(edges.head(), edges.tail())
     return Described(
         agent=_text(source, "agent") or (summary.agent if summary else ""),
         native_id=clean_text(native_id) or (summary and summary.native_id) or "",

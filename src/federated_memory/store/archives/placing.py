@@ -1,7 +1,7 @@
 """The last step of an upload: from staged bytes to a transcript that readers see (SPEC: ARCH-5, ARCH-6).
 
-Files first, all durable, then one transaction of the state database, then the acknowledgement. A failure on the way puts
-the old files back; what a crash leaves, `recovery` brings to the old or to the new state.
+Files first, all durable, then one transaction of the state database, then the acknowledgement. A failure on the way
+puts the old files back; what a crash leaves, `recovery` brings to the old or to the new state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 from federated_memory.errors import Unavailable
 from federated_memory.fs import Folder
 from federated_memory.fs.folder import storage_errors, temporary_name
-from federated_memory.store.archive_files import (
+from federated_memory.store.archives.files import (
     REVISIONS,
     is_as_seen,
     link_or_copy,
@@ -27,12 +27,12 @@ from federated_memory.store.archive_files import (
     provenance_name,
     revision_file_of,
 )
-from federated_memory.store.archive_rows import Archive, ArchiveRows
+from federated_memory.store.archives.provenance import Scalar, parse_provenance, provenance_of
+from federated_memory.store.archives.rows import Archive, ArchiveRows
+from federated_memory.store.archives.staging import Stage
 from federated_memory.store.changes import Actor
 from federated_memory.store.members import Member
-from federated_memory.store.provenance import Scalar, parse_provenance, provenance_of
 from federated_memory.store.root import Root
-from federated_memory.store.staging import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,10 @@ class Draft:
     tail: Stage
     actor: Actor
     source: dict[str, Scalar]
+
+
+class Occupied(Exception):
+    """A file that has no row stands where a new archive belongs; somebody put it there by hand."""
 
 
 class Placing:
@@ -88,6 +92,7 @@ class Placing:
 
         Raises:
             Unavailable: The file was changed by hand meanwhile.
+            Occupied: It was put there by hand.
             StorageFull, OSError: A step failed; the old state is back.
         """
         with storage_errors(), ExitStack() as after, self._root.locked(draft.row.workspace_id):
@@ -148,7 +153,9 @@ class _Switch:
             if old is None:
                 return
         else:
-            if old and is_as_seen(found, old):
+            if old is None:
+                raise Occupied
+            if is_as_seen(found, old):
                 return
         raise Unavailable(
             "The session's file was changed by hand meanwhile", hint="Retry: the change is taken in first"

@@ -1,4 +1,4 @@
-"""Reading archives: only the members that are needed, of a file that may grow or be replaced meanwhile (SPEC: ARCH-8)."""
+"""Reading archives: only the members needed, of a file that may grow or be replaced meanwhile (SPEC: ARCH-8)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeVar
 
 from federated_memory.errors import NotFound, Unavailable
 from federated_memory.fs import NotRegular
-from federated_memory.store.archive_files import open_archive
-from federated_memory.store.archive_rows import Archive, ArchiveRows
+from federated_memory.store.archives.files import open_archive
+from federated_memory.store.archives.rows import Archive, ArchiveRows
 from federated_memory.store.members import DamagedMember, Member, damaged, inflate_member
 from federated_memory.store.root import Root
 
@@ -43,7 +43,9 @@ class ArchiveReader:
 
         def read(found: Archive, file: _File) -> list[Line]:
             page = _Page(offset, limit, max(1, max_bytes), max(0, byte_offset))
-            page.fill(found, self._rows.members_from(found.id, offset), lambda member: self._cache.inflate(file, member))
+            page.fill(
+                found, self._rows.members_from(found.id, offset), lambda member: self._cache.inflate(file, member)
+            )
             return page.lines
 
         return self._consistently(archive, read)

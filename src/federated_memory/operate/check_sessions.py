@@ -1,0 +1,167 @@
+"""One session: its transcript, those it replaced, and where they came from (SPEC: CHECK-4)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from federated_memory.fs import Folder, NotRegular
+from federated_memory.operate.check_archive import LOST, ArchiveFile, Problem, row_problems
+from federated_memory.operate.findings import Finding, error, warning
+from federated_memory.store.archives.files import SUFFIX
+from federated_memory.store.archives.member_scan import scan_members
+from federated_memory.store.archives.rows import Archive
+from federated_memory.store.members import Member
+
+_ONE_BACKUP = "Restore the whole root from one backup"
+_REPEATED = (
+    "session_id", "sha256", "raw_bytes", "lines", "revision", "native_id", "agent", "title", "started_at", "ended_at",
+    "cwd", "updated_at",
+)  # fmt: skip
+"""What the provenance repeats of the archive's row."""
+
+Rows = Sequence[tuple[Archive, list[Member]]]
+
+
+@dataclass(slots=True)
+class Reading:
+    """How archives are read. `known`: files that were read already, by inode; two names of one file are read once."""
+
+    read_data: bool
+    is_served: bool
+    counts: Counter[str]
+    known: dict[tuple[object, ...], list[Problem]] = field(default_factory=dict)
+
+
+class SessionCheck:
+    """`files` are those that bear the session's name, below `sessions/`; `rows` None: there is no database to ask."""
+
+    def __init__(self, session_id: str, path: str, files: Sequence[str], rows: Rows | None, reading: Reading) -> None:
+        self._session_id = session_id
+        self._path = f"{path}/sessions"
+        self._files = files
+        self._rows = rows or ()
+        self._has_rows = rows is not None
+        self._reading = reading
+
+    def run(self, workspace: Folder) -> Iterator[Finding]:
+        self._reading.counts["sessions"] += 1
+        known = {archive.file for archive, _ in self._rows}
+        current = next((archive for archive, _ in self._rows if archive.is_current), None)
+        if self._rows and current is not self._rows[-1][0]:
+            yield error(self._where(self._rows[-1][0].file), "its newest revision is not the current one", _ONE_BACKUP)
+        for archive, members in self._rows:
+            yield from self._archive(workspace, archive, members)
+        for file in self._files:
+            if file.endswith(".json"):
+                yield from self._provenance(workspace, file, current)
+            elif file not in known:
+                yield from self._unknown(workspace, file)
+        if current and current.file.removesuffix(SUFFIX) + ".json" not in self._files:
+            yield error(
+                self._where(current.file),
+                "has no .json beside it: who uploaded it, and from where, is lost",
+                "Restore the .json from a backup",
+            )
+
+    # -- transcripts
+
+    def _archive(self, workspace: Folder, archive: Archive, members: list[Member]) -> Iterator[Finding]:
+        problems = list(row_problems(archive, members))
+        if not problems:
+            try:
+                problems = self._file_problems(workspace, archive, members)
+            except FileNotFoundError:
+                what = "the transcript" if archive.is_current else f"revision {archive.revision} of the session"
+                problems = [Problem(f"is missing: {what} is lost", LOST)]
+            except NotRegular:
+                problems = [Problem("is no regular file, and never read", LOST)]
+            except OSError as refusal:
+                problems = [Problem(f"cannot be read: {refusal.strerror}", "Check its owner and mode, and the disk")]
+        for problem in problems:
+            report = error if problem.is_loss else warning
+            yield report(self._where(archive.file), problem.text, problem.advice)
+
+    def _file_problems(self, workspace: Folder, archive: Archive, members: list[Member]) -> list[Problem]:
+        reading = self._reading
+        descriptor = self._open(workspace, archive.file)
+        try:
+            found = os.fstat(descriptor)
+            key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, archive.sha256, archive.gzip_bytes)
+            if key not in reading.known:
+                file = ArchiveFile(descriptor, archive, members, reading.counts)
+                reading.known[key] = list(file.problems(read_data=reading.read_data, is_served=reading.is_served))
+            return reading.known[key]
+        finally:
+            os.close(descriptor)
+
+    def _unknown(self, workspace: Folder, file: str) -> Iterator[Finding]:
+        """A transcript that the state database does not know, or one while there is none."""
+        where = self._where(file)
+        if self._has_rows:
+            yield warning(
+                where,
+                "not recorded: put there by hand, or left by an upload that was not acknowledged",
+                "A running server takes it in, if it is a transcript. Or move it elsewhere",
+            )
+        if not self._reading.read_data:
+            return
+        try:
+            descriptor = self._open(workspace, file)
+        except OSError:
+            return
+        try:
+            found = scan_members(descriptor)
+        finally:
+            os.close(descriptor)
+        self._reading.counts["bytes"] += found.gzip_bytes
+        told = self._told(workspace, file.removesuffix(SUFFIX) + ".json")
+        if found.problem:
+            yield error(where, found.problem, LOST)
+        elif not self._has_rows and told and told.get("sha256") != found.sha256:
+            yield error(where, f"its SHA-256 is {found.sha256[:12]}, the .json beside it says otherwise", LOST)
+
+    # -- provenance
+
+    def _provenance(self, workspace: Folder, file: str, current: Archive | None) -> Iterator[Finding]:
+        where = self._where(file)
+        found = self._told(workspace, file)
+        if found is None:
+            yield error(
+                where,
+                "cannot be read: who uploaded the transcript, and from where, is lost",
+                "Restore it from a backup",
+            )
+        elif current is None or file != current.file.removesuffix(SUFFIX) + ".json":
+            if self._has_rows and file.removesuffix(".json") + SUFFIX not in self._files:
+                yield warning(where, "belongs to no transcript", "A running server removes it. Or move it elsewhere")
+        else:
+            differing = [name for name in _REPEATED if found.get(name) != getattr(current, name)]
+            if differing:
+                yield warning(
+                    where,
+                    f"differs from the state database in {', '.join(differing)}: edited by hand, or damaged",
+                    "Restore it from a backup; the next upload of the session writes it anew",
+                )
+
+    def _told(self, workspace: Folder, file: str) -> dict[str, Any] | None:
+        """The provenance as it stands in the file."""
+        *folders, name = file.split("/")
+        try:
+            with workspace.folder("sessions", *folders) as folder:
+                found = json.loads(folder.read(name, 1 << 20))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _open(self, workspace: Folder, file: str) -> int:
+        *folders, name = file.split("/")
+        with workspace.folder("sessions", *folders) as folder:
+            return folder.open_file(name)
+
+    def _where(self, file: str) -> str:
+        return f"{self._path}/{file}"

@@ -1,0 +1,199 @@
+"""Ranked search over documents (SPEC: FIND-7): best document first, each with its best passage."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from federated_memory.search.corpus import Corpus
+from federated_memory.search.hit import After, Budget, Found, Hit, descending, is_within, parse_after
+from federated_memory.search.knowledge import NAMES_PER_RUN, hit_in
+from federated_memory.search.query import Ranked
+from federated_memory.search.ranking import (
+    Matcher,
+    Weights,
+    best_passage,
+    bits,
+    changed_since,
+    covered,
+    saturated,
+    sum_of,
+    weights_of,
+)  # fmt: skip
+from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
+from federated_memory.search.snippet import snippet
+from federated_memory.store.changes import ChangeFeed
+from federated_memory.store.document import Document, Key
+
+_USUAL_BYTES = 4_000
+_TITLE_SHARE = 0.6
+_PASSAGE_SHARE = 0.5
+_PASSAGE_LINES = 4
+_LINES_PER_FILE = 200  # more add next to nothing to a score
+_OPTIONS = (
+    "--only-matching", "--with-filename", "--line-number", "--no-heading", "--null", f"--max-count={_LINES_PER_FILE}",
+)  # fmt: skip
+_RIPGREP_EDGE = r"(?-u:\b)"
+_BETWEEN_TITLES = "\n" * 10  # more than a phrase reaches across
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was found in one document. Sets of terms are bits; `recent` are those of the last lines."""
+
+    counts: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    titled: int = 0
+    passage: int = 0
+    recent: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def found(self) -> int:
+        return bits(self.counts) | self.titled
+
+    def add(self, line: int, numbers: Sequence[int], values: Sequence[float]) -> None:
+        for number in numbers:
+            self.counts[number] += 1
+        self.recent = {at: terms for at, terms in self.recent.items() if at > line - _PASSAGE_LINES}
+        self.recent[line] = self.recent.get(line, 0) | bits(numbers)
+        near = 0
+        for terms in self.recent.values():
+            near |= terms
+        if near != self.passage and sum_of(values, near) > sum_of(values, self.passage):
+            self.passage = near
+
+
+def search_ranked(
+    corpus: Corpus,
+    feed: ChangeFeed,
+    query: Ranked,
+    *,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    after: Sequence[object] | None,
+    budget: Budget,
+) -> Found:
+    """Documents with a term in text, title or path: by score, then by time, newest first."""
+    begin = parse_after(after, int, float, str, str, str, str, rest=float)
+    head = int(begin[0]) if begin else feed.head()
+    matcher = Matcher(query.terms)
+    tallies, problem = _tallies(corpus, query, matcher, budget)
+    documents = [document for document in corpus.current(tallies) if is_within(document.updated_at, since, until)]
+    counts = [
+        sum(tallies[document.key].found >> number & 1 for document in documents) for number in range(matcher.wanted)
+    ]
+    weights = tuple(map(float, begin[6:])) if begin else weights_of(query.terms, counts, len(list(corpus.known())))
+    if begin:
+        changed = changed_since(feed, head)
+        documents = [document for document in documents if _place(document)[1:] not in changed]
+    ranked = [(_score(document, tallies[document.key], weights), document) for document in documents]
+    ranked.sort(key=lambda pair: _order((pair[0], *_place(pair[1]))))
+    hits: list[Hit] = []
+    reached: After | None = None
+    for score, document in ranked:
+        place = (score, *_place(document))
+        if begin and _order(place) <= _order(begin[1:6]):
+            continue
+        if len(hits) == limit:
+            return Found(hits, reached, not problem, problem)
+        if budget.is_cancelled():
+            return Found(hits, reached, False, budget.reason)
+        if hit := _hit(corpus, matcher, document, tallies[document.key], weights, score):
+            hits.append(hit)
+        reached = (head, *place, *weights)
+    return Found(hits, None, not problem, problem)
+
+
+def _place(document: Document) -> tuple[str, str, str, str]:
+    return document.updated_at, document.key.workspace_id, document.key.kind, document.key.path
+
+
+def _order(place: After) -> tuple[object, ...]:
+    score, updated_at, *rest = place
+    return -float(score), descending(str(updated_at)), *rest
+
+
+def _score(document: Document, tally: _Tally, weights: Weights) -> float:
+    body = sum(
+        weight * saturated(tally.counts.get(number, 0), document.bytes, _USUAL_BYTES)
+        for number, weight in enumerate(weights)
+    )
+    title = _TITLE_SHARE * sum_of(weights, tally.titled)
+    passage = _PASSAGE_SHARE * sum_of(weights, tally.passage)
+    return round((body + title + passage) * covered(weights, tally.found), 6)
+
+
+def _hit(
+    corpus: Corpus, matcher: Matcher, document: Document, tally: _Tally, weights: Weights, score: float
+) -> Hit | None:
+    """The document at its best passage; None when what was tallied is not there, or something excluded is."""
+    text = corpus.text(document.key)
+    places = list(matcher.places(text))
+    if matcher.is_excluded(places) or not (places or tally.titled):
+        return None
+    spans = best_passage(places, weights)[1] or [(0, 0)]
+    return hit_in(document, text.count(b"\n", 0, spans[0][0]), snippet(text, spans), score)
+
+
+def _tallies(corpus: Corpus, query: Ranked, matcher: Matcher, budget: Budget) -> tuple[dict[Key, _Tally], str]:
+    """What each document holds, and what kept this from being all of it."""
+    values = [term.weight for term in query.terms.wanted]
+    tallies: defaultdict[Key, _Tally] = defaultdict(_Tally)
+    try:
+        problem = _tally_with_ripgrep(corpus, query, budget, tallies, values)
+    except RipgrepFailed:
+        problem = _tally_by_reading(corpus, matcher, budget, tallies, values)
+    for key, numbers in _titles(corpus, matcher):
+        tallies[key].titled |= bits(numbers)
+    wanted = (1 << matcher.wanted) - 1
+    return {key: tally for key, tally in tallies.items() if 0 < tally.found <= wanted}, problem
+
+
+def _tally_with_ripgrep(
+    corpus: Corpus, query: Ranked, budget: Budget, tallies: defaultdict[Key, _Tally], values: Sequence[float]
+) -> str:
+    matcher = Matcher(query.terms, by_line=True)
+    every = (*query.terms.wanted, *query.terms.excluded)
+    pattern = "|".join(term.line_pattern(_RIPGREP_EDGE) for term in every)
+    names = corpus.names()
+    for at in range(0, len(names), NAMES_PER_RUN):
+        with Ripgrep(_OPTIONS, [pattern], corpus.path, names[at : at + NAMES_PER_RUN]) as ripgrep:
+            last, key = b"", None
+            for record in ripgrep.records(b"\n", budget):
+                name, _, rest = record.partition(b"\0")
+                line, _, found = rest.partition(b":")
+                if name != last:
+                    last, key = name, corpus.key_of(name)
+                if key is not None and line.isdigit():
+                    tallies[key].add(int(line), matcher.named(found), values)
+        if ripgrep.problem:
+            return ripgrep.problem
+    return ""
+
+
+def _tally_by_reading(
+    corpus: Corpus, matcher: Matcher, budget: Budget, tallies: defaultdict[Key, _Tally], values: Sequence[float]
+) -> str:
+    for key in corpus.files():
+        if budget.is_spent():
+            return budget.reason
+        text = corpus.text(key)
+        line = counted = 0
+        for start, _, numbers in matcher.places(text):
+            line += text.count(b"\n", counted, start)
+            counted = start
+            tallies[key].add(line, numbers, values)
+    return ""
+
+
+def _titles(corpus: Corpus, matcher: Matcher) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    """The terms in the titles and paths of all documents, found in one go."""
+    documents = list(corpus.known())
+    lines = [f"{document.title} {document.key.path}{_BETWEEN_TITLES}".encode() for document in documents]
+    starts = list(accumulate(map(len, lines), initial=0))
+    for start, _, numbers in matcher.places(b"".join(lines), most=2**31):
+        wanted = tuple(number for number in numbers if number < matcher.wanted)
+        yield documents[bisect_right(starts, start) - 1].key, wanted

@@ -1,0 +1,184 @@
+"""Archives as a search reads them: newest first, two at a time, and of each the lines that may match."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import TypeVar, cast, get_args
+
+from federated_memory.errors import FederatedMemoryError
+from federated_memory.names import WorkspaceId
+from federated_memory.search.hit import After, Found, Hit, descending, is_within
+from federated_memory.search.query import Pattern
+from federated_memory.search.raw_lines import lines_with, whole_lines
+from federated_memory.store.archive import Archive, Archives
+from federated_memory.transcripts import Agent, Reader, Role, Turn, detect, read_turns, reader_of
+
+T = TypeVar("T")
+
+_PAGE = 50
+_AHEAD = 4
+_BIG_LINE_BYTES = 1024**2
+_HEAD_LINES, _HEAD_BYTES = 50, 256 * 1024
+_one_big_line = threading.Lock()  # parsed, a line takes many times its size
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which turns count. `since` is included, `until` is not; a turn without a time has its session's."""
+
+    role: Role | None
+    since: str | None
+    until: str | None
+
+    def holds(self, archive: Archive, turn: Turn) -> bool:
+        if self.role is not None and turn.role != self.role:
+            return False
+        return is_within(turn.at or archive.started_at, self.since, self.until)
+
+    def may_hold(self, archive: Archive) -> bool:
+        """False when the whole session was before `since`."""
+        return self.since is None or max(archive.ended_at, archive.updated_at) >= self.since
+
+
+@dataclass(slots=True)
+class Notes:
+    """What kept a search from being complete."""
+
+    stopped: str = ""
+    long_lines: int = 0
+    damaged: int = 0
+
+    def add(self, walk: Walk) -> None:
+        self.long_lines += walk.long_lines
+        self.damaged += walk.is_damaged
+
+    def found(self, hits: list[Hit], reached: After | None) -> Found:
+        notes = [self.stopped] if self.stopped else []
+        if self.long_lines:
+            notes.append(f"{self.long_lines} lines of over 8 MiB were passed over")
+        if self.damaged:
+            notes.append(f"{self.damaged} sessions could not be read to their end")
+        return Found(hits, reached, not notes, "; ".join(notes))
+
+
+@dataclass(slots=True)
+class Walk:
+    """One pass over the lines of an archive, from `first_line` on.
+
+    Every line before `reached` has been looked at; `is_finished` when that is all of them.
+    """
+
+    archives: Archives
+    archive: Archive
+    pattern: Pattern | None
+    first_line: int
+    is_over: Callable[[], bool]
+    reached: int = field(init=False)
+    is_finished: bool = False
+    is_damaged: bool = False
+    long_lines: int = 0
+
+    def __post_init__(self) -> None:
+        self.reached = self.first_line
+
+    def turns(self) -> Generator[list[Turn], None, None]:
+        """The turns of each line that may hold the pattern. Looks at one member at least, even if it is over."""
+        try:
+            reader = reader_for(self.archives, self.archive)
+            with closing(self._members()) as members:
+                for number, (first_line, raw) in enumerate(whole_lines(members)):
+                    self.reached = max(first_line, self.first_line)
+                    if number and self.is_over():
+                        return
+                    if raw is None:
+                        self.long_lines += 1
+                        continue
+                    for line, data in lines_with(self.pattern, raw, first_line):
+                        if line >= self.first_line:
+                            yield from self._turns_of(reader, data, line)
+        except (FederatedMemoryError, OSError):  # `check` says what is wrong
+            self.is_damaged = True
+        self.is_finished = True
+
+    def _members(self) -> Generator[tuple[int, bytes], None, None]:
+        yield from self.archives.members(self.archive, self.first_line)
+
+    def _turns_of(self, reader: Reader, data: bytes, line: int) -> Iterator[list[Turn]]:
+        if len(data) < _BIG_LINE_BYTES:
+            yield read_turns(reader, data, line)
+        else:
+            with _one_big_line:
+                yield read_turns(reader, data, line)
+
+
+def reader_for(archives: Archives, archive: Archive) -> Reader:
+    """The reader of the agent that is known, else of the one that the first lines look like."""
+    if archive.agent in get_args(Agent) and archive.agent != "unknown":
+        return reader_of(cast(Agent, archive.agent))
+    return detect([line.data for line in archives.read_lines(archive, 0, _HEAD_LINES, _HEAD_BYTES)])
+
+
+Place = tuple[str, str, str]
+"""`started_at`, session and workspace: where an archive stands among all."""
+
+
+def place_of(archive: Archive) -> Place:
+    return archive.started_at, archive.session_id, archive.workspace_id
+
+
+def order_of(place: Sequence[object]) -> tuple[object, ...]:
+    """Sorts newest first."""
+    return tuple(descending(str(part)) for part in place[:3])
+
+
+def newest_first(
+    archives: Archives, workspace_ids: Sequence[WorkspaceId], scope: Scope, begin: Sequence[object] | None = None
+) -> Iterator[Archive]:
+    """The current transcripts of all workspaces, from the one at `begin` on."""
+    ids = tuple(dict.fromkeys(workspace_ids))
+    # Nothing sorts between a session's id and the same id with a NUL.
+    after = (str(begin[0]), f"{begin[1]}\0") if begin else None
+    streams = (_pages(archives, workspace_id, scope, after, max(5, _PAGE // len(ids))) for workspace_id in ids)
+    first = order_of(begin) if begin else ()
+    for archive in heapq.merge(*streams, key=lambda archive: order_of(place_of(archive))):
+        if scope.may_hold(archive) and order_of(place_of(archive)) >= first:
+            yield archive
+
+
+def _pages(
+    archives: Archives, workspace_id: WorkspaceId, scope: Scope, after: tuple[str, str] | None, limit: int
+) -> Iterator[Archive]:
+    while page := archives.newest(workspace_id, until=scope.until, after=after, limit=limit):
+        yield from page
+        after = page[-1].started_at, page[-1].session_id
+
+
+def in_order(
+    pool: ThreadPoolExecutor, archives: Iterator[Archive], work: Callable[[Archive], T], stop: threading.Event
+) -> Generator[tuple[Archive, T], None, None]:
+    """What `work` makes of each archive, in the order of the archives, a few ahead of the consumer.
+
+    When the consumer leaves, `stop` is set, and nothing goes on after that.
+    """
+    waiting: deque[tuple[Archive, Future[T]]] = deque()
+    try:
+        for archive in takewhile(lambda _: not stop.is_set(), archives):
+            waiting.append((archive, pool.submit(work, archive)))
+            if len(waiting) > _AHEAD:
+                yield waiting[0][0], waiting[0][1].result()
+                waiting.popleft()
+        while waiting:
+            yield waiting[0][0], waiting[0][1].result()
+            waiting.popleft()
+    finally:
+        stop.set()
+        for _, future in waiting:
+            if not future.cancel():
+                future.exception()

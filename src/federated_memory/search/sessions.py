@@ -1,0 +1,93 @@
+"""Exact search over transcripts (SPEC: FIND-8): complete, newest session first; what was said, never raw JSON."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+from federated_memory.names import WorkspaceId
+from federated_memory.search.hit import After, Budget, Found, Hit, parse_after
+from federated_memory.search.query import Exact, plain
+from federated_memory.search.raw_lines import raw_pattern
+from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of
+from federated_memory.search.snippet import snippet
+from federated_memory.store.archive import Archive, Archives
+from federated_memory.transcripts import Turn
+
+_PAST_ALL_LINES = 2**53 - 1
+_PAST_ALL_ROLES = "~"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was found in one archive."""
+
+    hits: list[Hit]
+    walk: Walk
+
+
+def search_exact(
+    archives: Archives,
+    pool: ThreadPoolExecutor,
+    query: Exact,
+    workspace_ids: Sequence[WorkspaceId],
+    scope: Scope,
+    *,
+    limit: int,
+    after: Sequence[object] | None,
+    budget: Budget,
+) -> Found:
+    """Every line and role with a match, once: newest session first, then by line and role."""
+    begin = parse_after(after, str, str, str, int, str)
+    pattern = raw_pattern(query.literals)
+    stop = threading.Event()
+
+    def work(archive: Archive) -> _Part:
+        first = (int(begin[3]), str(begin[4])) if begin and begin[:3] == place_of(archive) else (0, "")
+        walk = Walk(archives, archive, pattern, first[0], lambda: stop.is_set() or budget.is_spent())
+        hits: list[Hit] = []
+        with closing(walk.turns()) as lines:
+            for turns in lines:
+                hits += (hit for hit in _hits(archive, query, scope, turns) if (hit.line, hit.role) > first)
+                if len(hits) > limit:
+                    break
+        return _Part(hits, walk)
+
+    hits: list[Hit] = []
+    reached: After | None = None
+    notes = Notes()
+    with closing(in_order(pool, newest_first(archives, workspace_ids, scope, begin), work, stop)) as parts:
+        for archive, part in parts:
+            notes.add(part.walk)
+            for hit in part.hits:
+                if len(hits) == limit:
+                    return notes.found(hits, reached)
+                hits.append(hit)
+                reached = (*place_of(archive), hit.line, hit.role)
+            if not part.walk.is_finished:
+                notes.stopped = f"{budget.reason}; it reached sessions of {archive.started_at}"
+                return notes.found(hits, (*place_of(archive), part.walk.reached - 1, _PAST_ALL_ROLES))
+            reached = (*place_of(archive), _PAST_ALL_LINES, "")
+    return notes.found(hits, None)
+
+
+def _hits(archive: Archive, query: Exact, scope: Scope, turns: Sequence[Turn]) -> Iterator[Hit]:
+    """The first match of each role, by role."""
+    matched: set[str] = set()
+    for turn in sorted(turns, key=lambda turn: turn.role):
+        if turn.role not in matched and scope.holds(archive, turn):
+            text = plain(turn.text.encode())
+            span = next(query.matches(text), None)
+            if span is not None:
+                matched.add(turn.role)
+                yield hit_in(archive, turn, snippet(text, [span]))
+
+
+def hit_in(archive: Archive, turn: Turn, excerpt: str, score: float = 0.0) -> Hit:
+    at = turn.at or archive.started_at
+    return Hit(
+        "session", archive.workspace_id, archive.session_id, turn.line, turn.role, archive.title, at, excerpt, score
+    )
