@@ -14,7 +14,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from scripts.bench.wire import McpClient
+from scripts.bench.wire import CLIENT, META, McpClient
 from tests.e2e.conftest import RunningServer
 
 LEGACY, MODERN = "legacy", "2026-07-28"
@@ -43,9 +43,9 @@ class Agent:
         assert isinstance(result.structured_content, dict)
         return str(result.structured_content["error"]["code"])
 
-    async def register(self, project: str) -> str:
+    async def register(self, project: str, machine: str = "box") -> str:
         """Register and keep the binding; gives the workspace's id."""
-        found = await self.call("register_workspace", machine="box", tool="agent", project=project)
+        found = await self.call("register_workspace", machine=machine, tool="agent", project=project)
         self.bound = {"binding": found["binding"]}
         return str(found["workspace_id"])
 
@@ -110,24 +110,28 @@ def test_each_agent_reads_the_others_workspace(server: RunningServer, mode: str)
 
 
 @both_eras
-@pytest.mark.spec("AUTH-6", "BIND-5")
-def test_with_named_tokens_neither_can_write_or_register_the_others(server: RunningServer, mode: str) -> None:
-    era = "old" if mode == LEGACY else "new"
-    tokens = tuple(named_token(server, f"{name}-{era}", write=[f"box-agent-{name}-{era}*"]) for name in ("ann", "bob"))
+@pytest.mark.spec("AUTH-6", "AUTH-7", "BIND-5")
+@pytest.mark.parametrize("limit", ["globs", "machine"])
+def test_with_named_tokens_neither_can_write_or_register_the_others(
+    server: RunningServer, mode: str, limit: str
+) -> None:
+    def token_of(name: str) -> str:
+        rights = {"write": [f"{name}-*"]} if limit == "globs" else {"machine": name}
+        return named_token(server, f"{name}-{limit}-{mode[:4]}", **rights)
 
     async def work(ann: Agent, bob: Agent) -> None:
-        anns, bobs = await ann.register(f"ann-{era}"), await bob.register(f"bob-{era}")
+        project = f"{limit}-{mode[:4]}"
+        anns, bobs = await ann.register(project, "ann"), await bob.register(project, "bob")
         await ann.call("write_knowledge", path="a.md", text="Ann's", **ann.bound)
         await bob.call("write_knowledge", path="a.md", text="Bob's", **bob.bound)
 
-        for agent, other, workspace_id in ((ann, bob, bobs), (bob, ann, anns)):
-            names = {"machine": "box", "tool": "agent", "project": workspace_id.removeprefix("box-agent-")}
-            assert await agent.fail("register_workspace", **names) == "forbidden"
+        for agent, other, name, workspace_id in ((ann, bob, "bob", bobs), (bob, ann, "ann", anns)):
+            names = {"machine": name, "tool": "agent"}
+            assert await agent.fail("register_workspace", **names, project=project) == "forbidden"
+            assert await agent.fail("register_workspace", **names, project="another") == "forbidden"
             assert await agent.fail("register_workspace", workspace_id=workspace_id) == "forbidden"
-            assert await agent.fail("register_workspace", workspace_id=workspace_id.upper()) == "invalid_name"
             for tool, arguments in WRITES.items():
                 assert await agent.fail(tool, **arguments, **other.bound) == "not_bound", tool
-            assert await agent.text_of(workspace_id, "a.md") in ("Ann's", "Bob's")
 
         assert await ann.text_of(bobs, "a.md") == "Bob's"
         assert await bob.text_of(anns, "a.md") == "Ann's"
@@ -135,7 +139,7 @@ def test_with_named_tokens_neither_can_write_or_register_the_others(server: Runn
             history = await ann.call("knowledge_history", workspace_id=workspace_id, path="a.md")
             assert [row["version"] for row in history["versions"]] == [1]
 
-    with_agents(server, mode, tokens, work)  # type: ignore[arg-type]
+    with_agents(server, mode, (token_of("ann"), token_of("bob")), work)
 
 
 WRITES: dict[str, dict[str, object]] = {
@@ -234,9 +238,10 @@ def test_a_token_for_one_workspace_and_an_installed_client_need_no_binding(serve
 @pytest.mark.spec("TOOL-7", "BIND-2")
 def test_the_contract_of_2026_07_28(server: RunningServer) -> None:
     async def main() -> None:
-        async with connected(server, MODERN, server.ai_token) as agent:
+        async with connected(server, "auto", server.ai_token) as agent:  # asks server/discover, then chooses
             client = agent.client
             assert client.protocol_version == "2026-07-28"
+            assert client.server_info is not None
             assert client.server_info.name == "federated-memory"
             assert client.instructions is not None
             assert "register_workspace" in client.instructions
@@ -272,7 +277,7 @@ def test_the_contract_of_the_era_with_sessions(server: RunningServer) -> None:
 
 @pytest.mark.spec("TOOL-7")
 @pytest.mark.parametrize(
-    ("drop", "status"), [("Mcp-Method", b"400"), ("Mcp-Name", b"400"), ("Accept", b"200"), ("Authorization", b"401")]
+    ("drop", "status"), [("Mcp-Method", b"400"), ("Mcp-Name", b"400"), ("Accept", b"406"), ("Authorization", b"401")]
 )
 def test_a_2026_call_needs_the_headers_that_the_era_asks_for(server: RunningServer, drop: str, status: bytes) -> None:
     with contextlib.closing(McpClient(server.url, server.ai_token, "2026-07-28")) as client:
@@ -284,6 +289,22 @@ def test_a_2026_call_needs_the_headers_that_the_era_asks_for(server: RunningServ
         head, _ = client.connection.exchange(without)
 
     assert head.split(b" ")[1] == status
+
+
+@pytest.mark.spec("TOOL-7")
+def test_server_discover_says_what_a_raw_2026_client_needs(server: RunningServer) -> None:
+    with contextlib.closing(McpClient(server.url, server.ai_token, "2026-07-28")) as client:
+        client.headers["Accept"] = "application/json"
+        meta = {"protocolVersion": "2026-07-28", "clientInfo": CLIENT, "clientCapabilities": {}}
+        params = {"_meta": {f"{META}/{name}": value for name, value in meta.items()}}
+        head, body = client.answer(
+            client.post({"id": 1, "method": "server/discover", "params": params}, {"Mcp-Method": "server/discover"})
+        )
+
+    found = json.loads(body)["result"]
+    assert "2026-07-28" in found["supportedVersions"]
+    assert "tools" in found["capabilities"]
+    assert b"mcp-session-id" not in head.lower()
 
 
 @pytest.mark.spec("AUTH-5")

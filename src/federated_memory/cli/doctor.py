@@ -1,10 +1,102 @@
-"""`doctor`: being written."""
+"""`doctor`: is everything set up as it should be? (SPEC: CLI-11, CLI-12)."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from federated_memory.cli.output import json_option, print_json, print_line
+from federated_memory.errors import FederatedMemoryError, InvalidArgument
+from federated_memory.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from federated_memory.cli.backend import Remote
+    from federated_memory.operate.diagnosis import Row
+
+EXIT_CODES = {"ok": 0, "warn": 1, "fail": 2}
+_MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("doctor", help="")
-    parser.set_defaults(run=lambda _: 1)
+    parser = verbs.add_parser(
+        "doctor",
+        parents=[json_option()],
+        help="find what is set up wrongly",
+        description="Look at settings, root, machine and server. Exit code 0: all is well, 1: warnings, 2: failures.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    rows = list(_rows())
+    worst = max((EXIT_CODES[row.state] for row in rows), default=0)
+    if options.json:
+        print_json({"ok": worst == 0, "checks": [asdict(row) for row in rows]})
+        return worst
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        print_line(f"{_MARKS[row.state]}  {row.name:<{width}}  {row.detail}")
+        if row.hint and row.state != "ok":
+            print_line(f"{'':{width + 8}}{row.hint}.")
+    return worst
+
+
+def _rows() -> Iterator[Row]:
+    from federated_memory.operate.diagnosis import Row, diagnose, tools
+
+    try:
+        settings = load_settings()
+    except InvalidArgument as error:
+        yield Row("settings", "fail", error.message, error.hint)
+        yield from tools()
+        return
+    yield Row("settings", "ok", "valid")
+    yield from diagnose(settings)
+    yield from _server(settings)
+
+
+def _server(settings: Settings) -> Iterator[Row]:
+    from federated_memory.cli.backend import has_root, running_server
+    from federated_memory.operate.diagnosis import Row, is_locked
+    from federated_memory.operate.serving import read_control
+
+    server = running_server(settings)
+    control = read_control(settings.root)
+    if server:
+        yield from _answers(server)
+    elif not has_root(settings):
+        yield Row("server", "warn", "stopped", "Start it: federated-memory serve")
+    elif is_locked(settings.root):
+        at = f" at {control.url}" if control else ""
+        yield Row(
+            "server", "fail", f"a process holds the root, but no server of it answers{at}",
+            "Run this where the server runs; if it hangs, restart it",
+        )  # fmt: skip
+    elif control:
+        yield Row("server", "warn", "stopped, and not by itself", "Its log says why. Start it: federated-memory serve")
+    else:
+        yield Row("server", "warn", "stopped", "Start it: federated-memory serve")
+
+
+def _answers(server: Remote) -> Iterator[Row]:
+    """/healthz, /readyz, and a call that takes a token."""
+    from federated_memory.operate.diagnosis import Row
+
+    try:
+        status, _ = server.link.exchange("GET", "/healthz")
+        found = server.status()
+    except FederatedMemoryError as error:
+        yield Row("server", "fail", error.message, error.hint)
+        return
+    if status != 200:
+        yield Row("server", "fail", f"/healthz answers with {status}", "Its log says why")
+    yield Row("server", "ok", f"version {found.version} answers at {server.url} (pid {server.pid})")
+    ready, _ = server.link.exchange("GET", "/readyz")
+    if ready == 200:
+        yield Row("ready", "ok", "yes")
+    else:
+        yield Row(
+            "ready", "warn", "; ".join(found.reasons) or f"/readyz answers with {ready}", "Wait; then see its log"
+        )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -28,12 +30,12 @@ def json_option() -> argparse.ArgumentParser:
 
 def print_json(value: object) -> None:
     """One JSON value, ASCII only, so that no terminal and no locale can spoil it."""
-    print(json.dumps(value, indent=2))
+    _emit(json.dumps(value, indent=2))
 
 
 def print_line(text: str = "") -> None:
     """One line of text, whatever it holds."""
-    print(_encodable(plain(text)))
+    _emit(plain(text))
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
@@ -41,7 +43,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     rows = [(name, plain(value)) for name, value in pairs]
     width = max((_width(name) for name, _ in rows), default=0)
     for name, value in rows:
-        print(_encodable(f"{_padded(name, width)}{_GAP}{value}".rstrip()))
+        _emit(f"{_padded(name, width)}{_GAP}{value}".rstrip())
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -56,7 +58,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         parts = [
             _padded(_cut(cell, width), width, right) for cell, width, right in zip(row, widths, is_number, strict=True)
         ]
-        print(_encodable(_GAP.join(parts).rstrip()))
+        _emit(_GAP.join(parts).rstrip())
 
 
 def plain(text: str) -> str:
@@ -112,9 +114,13 @@ class Progress:
             print("\r" + line, end="", file=sys.stderr, flush=True)
 
 
-def _encodable(text: str) -> str:
+def _emit(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _width(text: str) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 from federated_memory.errors import Conflict, StorageFull, Unavailable
 
+_LIBC = ctypes.CDLL(None)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block the open
@@ -123,6 +128,17 @@ class Folder:
         finally:
             os.close(descriptor)
 
+    def read_tail(self, name: str, max_bytes: int) -> bytes:
+        """The last bytes of `name`; empty when it is missing."""
+        try:
+            descriptor = self.open_file(name)
+        except FileNotFoundError:
+            return b""
+        try:
+            return read_fully(descriptor, max_bytes, max(0, os.fstat(descriptor).st_size - max_bytes))
+        finally:
+            os.close(descriptor)
+
     def stat(self, name: str) -> os.stat_result:
         """Of the name itself, never of what a symlink points to."""
         return os.stat(_part(name), dir_fd=self._fd, follow_symlinks=False)
@@ -213,9 +229,24 @@ class Folder:
         """Make creations, renames and removals in this folder durable."""
         os.fsync(self._fd)
 
+    def sync_file_system(self) -> bool:
+        """Make everything on this file system durable in one go; False where that cannot be done, or not be proven.
+
+        Linux reports a failed write to `syncfs` since version 5.8.
+        """
+        syncfs = getattr(_LIBC, "syncfs", None)
+        return syncfs is not None and _linux_version() >= (5, 8) and syncfs(self._fd) == 0
+
     def free_bytes(self) -> int:
         found = os.statvfs(self._fd)
         return found.f_bavail * found.f_frsize
+
+
+@cache
+def _linux_version() -> tuple[int, int]:
+    """(0, 0) elsewhere."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def temporary_name(name: str) -> str:

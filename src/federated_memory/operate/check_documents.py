@@ -155,7 +155,8 @@ class DocumentCheck:
 
     def _compare_row(self, last: Version | None) -> None:
         row = self._facts.row
-        if self._facts.history is None or (row is None and last is None):
+        is_gone = last is None or last.operation == "delete"
+        if self._facts.history is None or (row is None and is_gone):
             return
         said = (row.version, row.etag, row.deleted) if row else None
         written = (last.version, last.etag, last.operation == "delete") if last else None

@@ -82,7 +82,10 @@ class VersionFolder:
         """Every line is a change of the feed, and every change has its line."""
         written = [*self._log, *(entry for entry in self._journalled if entry not in self._log)]
         told, lines = set(history), set(written)
+        # What stands before the first line that the feed knows is older than the feed, which may have been made anew.
+        first = next((at for at, entry in enumerate(written) if entry in told), len(written))
         unknown = [entry for entry in written if entry not in told]
+        older = set(written[:first])
         for change in history:
             if change in lines:
                 continue
@@ -107,14 +110,14 @@ class VersionFolder:
                     )
                 )
         for entry in unknown:
-            self._add(
-                error(
-                    f"{self._where}/{LOG}",
-                    f"version {entry.version} ({entry.operation}, {entry.at}) is not in the "
-                    "change feed: the state database is older than this file, or the line was damaged",
-                    "Restore the whole root from one backup",
+            if entry not in older:
+                self._add(
+                    error(
+                        f"{self._where}/{LOG}",
+                        f"the line of version {entry.version} ({entry.operation}, {entry.at}) is no change of the feed",
+                        "Restore the whole root from one backup",
+                    )
                 )
-            )
 
     # -- the copies
 

@@ -46,7 +46,10 @@ def search_exact(
     stop = threading.Event()
 
     def work(archive: Archive) -> _Part:
-        first = (int(begin[3]), str(begin[4])) if begin and begin[:3] == place_of(archive) else (0, "")
+        first = (0, "")
+        if begin and begin[:3] == place_of(archive):
+            line, role = int(begin[3]), str(begin[4])
+            first = (line + 1, "") if role == _PAST_ALL_ROLES else (line, role)
         walk = Walk(archives, archive, pattern, first[0], lambda: stop.is_set() or budget.is_spent())
         hits: list[Hit] = []
         with closing(walk.turns()) as lines:
@@ -70,7 +73,7 @@ def search_exact(
             if not part.walk.is_finished:
                 notes.stopped = f"{budget.reason}; it reached sessions of {archive.started_at}"
                 return notes.found(hits, (*place_of(archive), part.walk.reached - 1, _PAST_ALL_ROLES))
-            reached = (*place_of(archive), _PAST_ALL_LINES, "")
+            reached = (*place_of(archive), _PAST_ALL_LINES, _PAST_ALL_ROLES)
     return notes.found(hits, None)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 from federated_memory.errors import FederatedMemoryError, StorageFull, Unavailable, UnsupportedFormat
 
 SCHEMA_VERSION = 1
+_LOG_PAGES = 16_000
+"""About 64 MB: `checkpoint` empties the log long before; this is for when it cannot run."""
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 
 
@@ -31,6 +33,7 @@ class Database:
         self._writer = self._connect()
         self._writer.execute("PRAGMA journal_mode=WAL")
         self._writer.execute("PRAGMA synchronous=FULL")
+        self._writer.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
         self._migrate()
 
     def _connect(self) -> sqlite3.Connection:
@@ -55,6 +58,10 @@ class Database:
             for connection in self._connections:
                 connection.close()
             self._connections.clear()
+
+    def checkpoint(self) -> None:
+        """Move committed pages from the log into the database: in the background rather than in a write."""
+        self._reader().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call `listener`, which must be quick and must not raise, after each committed transaction."""

@@ -148,10 +148,9 @@ class Documents:
             if if_match == "":
                 raise InvalidArgument("`if_match` must be an etag here", hint="Leave it out to delete any version")
             _ensure_match(key, known, if_match)
-            deleted = self._record(key, known, None, actor, "delete", stamp="")
+            self._record(key, known, None, actor, "delete", stamp="")
             with self._journal.switching(key), self._folder(key) as folder:
                 folder.remove(key.name)
-            self._keep(key, deleted, None, actor, "delete")
         return known
 
     def _commit(
@@ -179,7 +178,6 @@ class Documents:
                     self._root.temporary.remove(staged)
                 else:
                     self._root.temporary.rename(staged, folder, key.name)
-        self._keep(key, written, text, actor, operation)
         return written
 
     def _record(
@@ -218,11 +216,6 @@ class Documents:
             ),
         )  # fmt: skip
 
-    def _keep(self, key: Key, document: Document, text: bytes | None, actor: Actor, operation: str) -> None:
-        entry = Version(document.version, document.etag, document.updated_at, actor.name, actor.source, operation)
-        with self._journal.keeping(key), self._versions_folder(key, create=True) as folder:
-            versions.keep(folder, entry, text)
-
     # -- edits by hand
 
     def observe(self, key: Key) -> Document | None:
@@ -238,7 +231,6 @@ class Documents:
         if found is None:
             if known is not None and not known.deleted:
                 known = self._record(key, known, None, SCANNER, "delete", stamp="")
-                self._keep(key, known, None, SCANNER, "delete")
             return known, None
         text, stamp = found
         if known is not None and not known.deleted and known.etag == etag_of(text):
@@ -248,7 +240,6 @@ class Documents:
                     self._upsert(transaction, known)
             return known, found
         known = self._record(key, known, text, SCANNER, "external", stamp=stamp)
-        self._keep(key, known, text, SCANNER, "external")
         return known, found
 
     def _read_file(self, key: Key) -> tuple[bytes, str] | None:

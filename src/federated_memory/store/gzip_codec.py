@@ -9,6 +9,9 @@ from typing import Any, Protocol
 GZIP_WINDOW = 31
 """zlib's `wbits` for a gzip header and trailer."""
 
+GZIP_MAGIC = b"\x1f\x8b"
+"""What every member begins with."""
+
 
 class Inflating(Protocol):
     """One gzip member being inflated."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from federated_memory.errors import FederatedMemoryError, Unavailable
+from federated_memory.errors import Unavailable
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import DocumentPath, WorkspaceId, etag_of
@@ -23,6 +25,7 @@ from federated_memory.store.versions import Version
 logger = logging.getLogger(__name__)
 
 _BATCH = 500
+_MANY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Journal:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._unsettled: set[Key] = set()
+        self._flushing = threading.Lock()
 
     @property
     def is_settled(self) -> bool:
@@ -79,44 +83,64 @@ class Journal:
             self._unsettled.add(key)
             raise
 
-    @contextmanager
-    def keeping(self, key: Key) -> Iterator[None]:
-        """Around the version's copy; a failure is only delayed work, since the journal holds the text."""
-        try:
-            yield
-        except OSError as error:
-            logger.warning("version copy delayed", extra={"workspace_id": key.workspace_id, "error": error.strerror})
-            self._unsettled.add(key)
-
     def ensure_settled(self, key: Key) -> None:
         """Raises: Unavailable: the disk still refuses to finish an earlier write of this document."""
         if key in self._unsettled:
             try:
-                self._settle(key, self._entries(key))
+                with self._flushing:
+                    self._settle(key, self._entries(key))
             except OSError as error:
                 raise Unavailable(f"{key.path} waits for the server's disk to recover", hint="Retry later") from error
             self._unsettled.discard(key)
 
     def flush(self) -> int:
-        """Make the files of every journalled write durable, then forget it; returns how many were pending."""
-        pending = self._pending()
-        for key, entries in pending.items():
-            with self._root.locked(key.workspace_id):
-                try:
-                    self.ensure_settled(key)
-                    self._sync(key, entries)
-                except (OSError, FederatedMemoryError):
-                    # fsync that failed once proves nothing when it succeeds later: write the files anew.
-                    logger.error("document not durable yet", extra={"workspace_id": key.workspace_id}, exc_info=True)
-                    self._unsettled.add(key)
-                    continue
-                self._forget(entries)
-        return sum(map(len, pending.values()))
+        """Make the files of every journalled write durable, then forget it; returns how many that were.
+
+        Writers go on meanwhile: each workspace's lock is taken once, so that the files of what was committed before
+        have been switched, but not while the disk works.
+        """
+        (head,) = self._root.database.row("SELECT max(number) FROM journal") or (None,)
+        if head is None:
+            return 0
+        for (workspace_id,) in self._root.database.rows("SELECT DISTINCT workspace_id FROM journal"):
+            with self._root.locked(workspace_id):
+                pass
+        finished = 0
+        with self._flushing:
+            while pending := self._pending(head):
+                done = self._flush(pending)
+                finished += done
+                if not done:
+                    break
+        self._root.database.checkpoint()
+        return finished
+
+    def _flush(self, pending: dict[Key, list[_Entry]]) -> int:
+        """First every write, then every fsync: the disk does in one go what it would do file by file."""
+        done: list[_Entry] = []
+        kept = [key for key, entries in pending.items() if self._try(self._keep, key, entries)]
+        is_durable = len(kept) > _MANY and self._root.workspaces.sync_file_system()
+        for key in kept:
+            if is_durable or self._try(self._sync, key, pending[key]):
+                self._unsettled.discard(key)
+                done += pending[key]
+        self._forget(done)
+        return len(done)
+
+    def _try(self, step: Callable[[Key, list[_Entry]], None], key: Key, entries: list[_Entry]) -> bool:
+        """Whether the step worked; if not, the text stays in the journal and its files are written anew later."""
+        try:
+            step(key, entries)
+        except OSError as error:
+            logger.error("document not durable yet", extra={"workspace_id": key.workspace_id, "error": error.strerror})
+            self._unsettled.add(key)
+            return False
+        return True
 
     def recover(self) -> int:
         """At start, before anybody writes: finish every journalled write; returns how many there were."""
         finished = 0
-        while pending := self._pending():
+        while pending := self._pending(sys.maxsize):
             for key, entries in pending.items():
                 with storage_errors():
                     self._settle(key, entries)
@@ -124,18 +148,21 @@ class Journal:
                 finished += len(entries)
         return finished
 
-    def _pending(self) -> dict[Key, list[_Entry]]:
+    def _pending(self, head: int) -> dict[Key, list[_Entry]]:
         rows = self._root.database.rows(
-            "SELECT DISTINCT workspace_id, kind, path FROM (SELECT * FROM journal ORDER BY number LIMIT ?)", _BATCH
-        )
+            "SELECT DISTINCT workspace_id, kind, path FROM"
+            " (SELECT * FROM journal WHERE number <= ? ORDER BY number LIMIT ?)",
+            head, _BATCH,
+        )  # fmt: skip
         keys = [Key(WorkspaceId(row[0]), row[1], DocumentPath(row[2])) for row in rows]
-        return {key: self._entries(key) for key in keys}
+        return {key: self._entries(key, head) for key in keys}
 
-    def _entries(self, key: Key) -> list[_Entry]:
+    def _entries(self, key: Key, head: int = sys.maxsize) -> list[_Entry]:
+        """What is journalled of a document, oldest first."""
         rows = self._root.database.rows(
             "SELECT number, replaced_etag, text, version, etag, at, actor, source, operation FROM journal"
-            " WHERE workspace_id = ? AND kind = ? AND path = ? ORDER BY number",
-            key.workspace_id, key.kind, key.path,
+            " WHERE workspace_id = ? AND kind = ? AND path = ? AND number <= ? ORDER BY number",
+            key.workspace_id, key.kind, key.path, head,
         )  # fmt: skip
         return [_Entry(row[0], row[1], Version(*row[3:]), row[2]) for row in rows]
 
@@ -143,50 +170,49 @@ class Journal:
         with self._root.database.transaction() as transaction:
             transaction.executemany("DELETE FROM journal WHERE number = ?", [(entry.number,) for entry in entries])
 
+    def _keep(self, key: Key, entries: list[_Entry]) -> None:
+        with open_folder(self._root, key, key.version_folders, create=True) as folder:
+            versions.keep(folder, [(entry.version, entry.text) for entry in entries])
+        if key in self._unsettled:
+            self._settle_file(key, entries)
+
     def _sync(self, key: Key, entries: list[_Entry]) -> None:
         with open_folder(self._root, key, key.version_folders) as folder:
-            versions.sync(folder, {entry.version.version for entry in entries})
+            versions.sync(folder, [(entry.version, entry.text) for entry in entries])
         with suppress(FileNotFoundError, NotRegular), open_folder(self._root, key, key.folders) as folder:
             with suppress(FileNotFoundError, NotRegular):  # deleted, or replaced by hand by something else
                 folder.sync_file(key.name)
             folder.sync_names()
-        self._sync_parents(key)
-
-    def _sync_parents(self, key: Key) -> None:
         for folders in (key.folders, key.version_folders):
             for depth in range(len(folders)):
                 with suppress(FileNotFoundError), open_folder(self._root, key, folders[:depth]) as folder:
                     folder.sync_names()
 
     def _settle(self, key: Key, entries: list[_Entry]) -> None:
-        if not entries:
-            return
-        with open_folder(self._root, key, key.version_folders, create=True) as folder:
-            versions.settle(folder, ((entry.version, entry.text) for entry in entries))
-        with open_folder(self._root, key, key.folders, create=True) as folder:
-            self._settle_file(key, folder, entries)
-        self._sync_parents(key)
+        if entries:
+            self._keep(key, entries)
+            self._settle_file(key, entries)
+            self._sync(key, entries)
 
-    def _settle_file(self, key: Key, folder: Folder, entries: list[_Entry]) -> None:
+    def _settle_file(self, key: Key, entries: list[_Entry]) -> None:
         """Give the file its last committed text, unless somebody has edited it by hand since."""
         last = entries[-1]
-        try:
-            current: bytes | None = folder.read(key.name)
-        except (FileNotFoundError, NotRegular):
-            current = None
         if last.version.operation == "external":
             return  # the file was the source
         replaced = {entry.version.etag for entry in entries} | {entry.replaced_etag for entry in entries}
-        if last.text is None:
-            if current is not None and etag_of(current) in replaced:
-                folder.remove(key.name)
-        elif current is None or etag_of(current) in replaced or _is_torn(current, last.text):
-            if current != last.text:
-                folder.replace(key.name, last.text)
-            else:
-                folder.sync_file(key.name)
-            self._stamp(key, stamp_of(folder.stat(key.name)))
-        folder.sync_names()
+        with open_folder(self._root, key, key.folders, create=True) as folder:
+            try:
+                current: bytes | None = folder.read(key.name)
+            except (FileNotFoundError, NotRegular):
+                current = None
+            is_ours = current is None or etag_of(current) in replaced or _is_torn(current, last.text or b"")
+            if last.text is None:
+                if current is not None and is_ours:
+                    folder.remove(key.name)
+            elif is_ours:
+                if current != last.text:
+                    folder.replace(key.name, last.text)
+                self._stamp(key, stamp_of(folder.stat(key.name)))
 
     def _stamp(self, key: Key, stamp: str) -> None:
         with self._root.database.transaction() as transaction:

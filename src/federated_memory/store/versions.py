@@ -7,14 +7,14 @@ version, etag, at, by, source, operation. A deletion is a line with the version 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from federated_memory.fs import Folder
 
 LOG = "log.jsonl"
+_MAX_LINE_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,53 +52,50 @@ def _parse(line: bytes) -> Version | None:
         return None
 
 
-def keep(folder: Folder, entry: Version, text: bytes | None) -> None:
-    """Add a version's copy (None: a deletion has none) and its log line. Not durable: the journal holds both.
+def keep(folder: Folder, entries: Sequence[tuple[Version, bytes | None]]) -> None:
+    """Keep versions, in order: a copy of each text (a deletion has none) and a log line. `sync` makes it durable.
+
+    May be called again with the same entries at any time, also after a crash in the middle.
 
     Raises:
-        OSError: A step failed; `settle` makes it whole.
+        OSError: A step failed; call again.
     """
-    if text is not None:
-        folder.create(file_name(entry.version), text, sync=False)
-    folder.append(LOG, _line(entry))
-
-
-def sync(folder: Folder, versions: Iterable[int]) -> None:
-    """Make what `keep` wrote durable."""
-    for version in versions:
-        with suppress(FileNotFoundError):  # a deletion has no copy of its own
-            folder.sync_file(file_name(version))
-    folder.sync_file(LOG)
-    folder.sync_names()
-
-
-def settle(folder: Folder, entries: Iterable[tuple[Version, bytes | None]]) -> None:
-    """Make what `keep` did, or was about to do before a crash, whole and durable. May be called again at any time."""
-    log = read_log(folder)
+    known = _newest(folder, len(entries))
+    lines = b"".join(_line(entry) for entry, _ in entries if entry not in known)
     for entry, text in entries:
         if text is not None:
-            name = file_name(entry.version)
-            try:
-                intact = folder.read(name) == text
-            except FileNotFoundError:
-                intact = False
-            if intact:
-                folder.sync_file(name)
-            else:
-                folder.replace(name, text)
-        if entry not in log:
-            folder.append(LOG, _line_break_if_torn(folder) + _line(entry))
+            _keep_copy(folder, file_name(entry.version), text)
+    if lines:
+        folder.append(LOG, (b"\n" if _is_torn(folder) else b"") + lines)
+
+
+def sync(folder: Folder, entries: Sequence[tuple[Version, bytes | None]]) -> None:
+    """Make what `keep` did durable. Raises: OSError: it is not; remove nothing that could replace it."""
+    for entry, text in entries:
+        if text is not None:
+            folder.sync_file(file_name(entry.version))
     folder.sync_file(LOG)
     folder.sync_names()
+
+
+def _keep_copy(folder: Folder, name: str, text: bytes) -> None:
+    try:
+        folder.create(name, text, sync=False)
+    except FileExistsError:
+        if folder.read(name) != text:
+            folder.replace(name, text)
+
+
+def _newest(folder: Folder, count: int) -> list[Version]:
+    """The last lines of the log, at least `count` if it has so many; only these can be the ones to be added."""
+    tail = folder.read_tail(LOG, (count + 1) * _MAX_LINE_BYTES)
+    return [version for line in tail.split(b"\n") if (version := _parse(line)) is not None]
+
+
+def _is_torn(folder: Folder) -> bool:
+    tail = folder.read_tail(LOG, 1)
+    return bool(tail) and tail != b"\n"
 
 
 def _line(entry: Version) -> bytes:
     return json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n"
-
-
-def _line_break_if_torn(folder: Folder) -> bytes:
-    try:
-        data = folder.read(LOG)
-    except FileNotFoundError:
-        return b""
-    return b"" if not data or data.endswith(b"\n") else b"\n"

@@ -31,6 +31,7 @@ from federated_memory.store.archives.provenance import Scalar, parse_provenance,
 from federated_memory.store.archives.rows import Archive, ArchiveRows
 from federated_memory.store.archives.staging import Stage
 from federated_memory.store.changes import Actor
+from federated_memory.store.gzip_codec import GZIP_MAGIC
 from federated_memory.store.members import Member
 from federated_memory.store.root import Root
 
@@ -172,8 +173,11 @@ class _Switch:
             return
         self._undo_by(os.utime, descriptor, ns=(old.modified_ns, old.modified_ns))
         self._undo_by(os.ftruncate, descriptor, old.gzip_bytes)
-        os.lseek(descriptor, old.gzip_bytes, os.SEEK_SET)
-        tail.append_to(descriptor)
+        # The first byte comes last: until then what follows the committed bytes is no gzip, and a crash leaves the old
+        # transcript, never a part of the new one.
+        os.lseek(descriptor, old.gzip_bytes + 1, os.SEEK_SET)
+        tail.append_to(descriptor, start=1)
+        os.pwrite(descriptor, GZIP_MAGIC[:1], old.gzip_bytes)
         os.fsync(descriptor)
         self._put_provenance()
 

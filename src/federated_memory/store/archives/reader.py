@@ -141,7 +141,7 @@ class _Page:
             group = list(found)
             if len(group) == 1:
                 self._take_lines(first_line, inflate(group[0]))
-            else:
+            elif first_line == self._next:  # not when the offset lies past the end
                 is_open = archive.has_open_line and first_line == archive.lines - 1
                 self._take_long_line(group, is_open, inflate)
             if self._is_full or self._next >= self._end:

@@ -65,13 +65,13 @@ class Stage:
         self._descriptor = -1
         return self._name
 
-    def append_to(self, descriptor: int) -> None:
-        """Write the bytes where `descriptor` stands; not yet durable."""
+    def append_to(self, descriptor: int, *, start: int = 0) -> None:
+        """Write the bytes, but the first `start`, where `descriptor` stands; not yet durable."""
         if self._name:
             self._spill()
-            copy_bytes(self._descriptor, descriptor, os.fstat(self._descriptor).st_size)
-        for part in self._parts:
-            write_fully(descriptor, part)
+            copy_bytes(self._descriptor, descriptor, os.fstat(self._descriptor).st_size, start)
+        elif self._parts:
+            write_fully(descriptor, memoryview(b"".join(self._parts))[start:])
 
     def onto(self, copy_from: int, copy_bytes: int) -> Stage:
         """Another stage: so much of an open file, then these bytes."""
@@ -91,26 +91,25 @@ class Stage:
             os.close(self._descriptor)
             self._descriptor = -1
         if self._name:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it was moved; or the disk fails, and the next start sweeps it
                 self._root.temporary.remove(self._name)
 
 
-def copy_bytes(source: int, target: int, size: int) -> None:
-    """Copy the first `size` bytes of one open file to where another stands; inside the kernel where it can.
+def copy_bytes(source: int, target: int, end: int, start: int = 0) -> None:
+    """Copy the bytes from `start` to `end` of one open file to where another stands; in the kernel where it can.
 
     Raises:
         OSError: A step failed, or the source is shorter.
     """
-    copied = 0
-    while copied < size:
-        step = _kernel_copy(source, target, copied, size - copied)
+    while start < end:
+        step = _kernel_copy(source, target, start, end - start)
         if not step:
-            data = os.pread(source, min(_COPY_BYTES, size - copied), copied)
+            data = os.pread(source, min(_COPY_BYTES, end - start), start)
             if not data:
                 raise OSError(errno.EIO, "the file is shorter than it was")
             write_fully(target, data)
             step = len(data)
-        copied += step
+        start += step
 
 
 def _kernel_copy(source: int, target: int, offset: int, size: int) -> int:

@@ -293,7 +293,7 @@ class Upload:
             if not name:
                 continue
             temporary = self._shelf.root.temporary
-            self._cleanup.callback(_remove_if_there, temporary, name)
+            self._cleanup.callback(_remove, temporary, name)
             descriptor = temporary.open_file(name)
             try:
                 found = scan_members(descriptor)
@@ -314,6 +314,6 @@ def _stored(status: Literal["created", "appended", "unchanged", "diverged"], arc
     return SessionStored(status, archive.revision, archive.sha256, archive.raw_bytes, archive.lines, archive.title)
 
 
-def _remove_if_there(folder: Folder, name: str) -> None:
-    with suppress(FileNotFoundError):
+def _remove(folder: Folder, name: str) -> None:
+    with suppress(OSError):  # it was moved; or the disk fails, and the next start sweeps it
         folder.remove(name)
