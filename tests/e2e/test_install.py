@@ -29,10 +29,8 @@ def test_the_wheel_installs_and_serves_from_an_empty_home(tmp_path: Path) -> Non
     subprocess.run(pip, check=True)
     env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PORT": "0", "MEMORY_MIN_FREE_BYTES": "0"}
 
-    server = subprocess.Popen(
-        [str(tmp_path / "venv" / "bin" / "fedmem"), "serve"], env=env, cwd=tmp_path, text=True, stdout=subprocess.PIPE
-    )
-    try:
+    fedmem = [str(tmp_path / "venv" / "bin" / "fedmem"), "serve"]
+    with subprocess.Popen(fedmem, env=env, cwd=tmp_path, text=True, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert any(line.startswith("Connect an agent") for line in server.stdout)
         root = tmp_path / ".local" / "share" / "federated-memory"
@@ -40,6 +38,5 @@ def test_the_wheel_installs_and_serves_from_an_empty_home(tmp_path: Path) -> Non
         with urllib.request.urlopen(f"{url}/healthz") as answer:
             assert answer.status == 200
         assert (root / "README.md").read_text().startswith("# Federated Memory")
-    finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=30) == 0
+    assert server.returncode == 0

@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
+from pydantic import ValidationError
+
 from federated_memory.cli.link import Link, NotAdmitted, Unreachable
-from federated_memory.errors import Locked, NotFound
+from federated_memory.errors import Forbidden, Locked, NotFound, Unavailable
 from federated_memory.operate.serving import read_control
-from federated_memory.service.results import Registered, Status, TokenCreated, TokenRow, WorkspaceList, WorkspaceRow
+from federated_memory.service.results import (
+    Registered,
+    Result,
+    Status,
+    TokenCreated,
+    TokenRow,
+    WorkspaceList,
+    WorkspaceRow,
+)
 from federated_memory.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
     from federated_memory.auth.caller import Caller
     from federated_memory.service.services import Services
+
+_Result = TypeVar("_Result", bound=Result)
 
 _PAGE, _PAGE_BYTES = 1000, 4 * 1024**2
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 15, 0.2
@@ -86,8 +99,11 @@ def running_server(settings: Settings) -> Remote | None:
     # `localhost` is always served, whatever address the server is bound to.
     remote = Remote(Link(control.url, control.token, host="localhost"), control.pid)
     try:
+        # A server that died may have left its number and port to strangers: no token for them.
+        if not remote.is_memory_server():
+            return None
         remote.status()
-    except (Unreachable, NotAdmitted):  # another process has got the number or the port of a server that died
+    except (Unreachable, NotAdmitted):
         return None
     return remote
 
@@ -106,7 +122,7 @@ def _named_server(settings: Settings) -> Remote | None:
     if remote.url.startswith("http://") and not is_here:
         print(f"federated-memory: the token travels unencrypted to {remote.url}; use https", file=sys.stderr)
     try:
-        remote.link.exchange("GET", "/healthz")
+        remote.is_memory_server()
     except Unreachable:
         if is_here and has_root(settings):
             return None
@@ -118,6 +134,24 @@ def has_root(settings: Settings) -> bool:
     return (settings.root / "_meta" / "format.json").exists()
 
 
+def _ensure_not_foreign(settings: Settings) -> None:
+    """As root (`sudo`), files would be made that the server's own user cannot open any more.
+
+    Raises:
+        Forbidden: The root belongs to another user.
+    """
+    owner = _owner_of(settings.root / "_meta" / "format.json")
+    if os.geteuid() == 0 and owner != 0:
+        raise Forbidden(
+            f"{settings.root} belongs to user {owner}, and this is root",
+            hint=f"Run it as that user: sudo -u '#{owner}' …",
+        )
+
+
+def _owner_of(path: Path) -> int:
+    return path.stat().st_uid
+
+
 class Remote:
     """A running server, over HTTP."""
 
@@ -126,39 +160,42 @@ class Remote:
         self.url = link.url
         self.pid = pid
 
+    def is_memory_server(self) -> bool:
+        """Asked without the token. Raises: Unreachable."""
+        status, data = self.link.exchange("GET", "/healthz", is_anonymous=True)
+        return status == 200 and data == b'{"status":"ok"}'
+
     def status(self) -> Status:
-        return Status.model_validate(self.link.get("/api/v1/status"))
+        return _parsed(Status, self.link.get("/api/v1/status"))
 
     def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]:
         asked = {"machine": machine, "tool": tool, "project": project, "limit": str(_PAGE)}
         asked["max_bytes"] = str(_PAGE_BYTES)
         found: list[WorkspaceRow] = []
         while True:
-            page = WorkspaceList.model_validate(self.link.get("/api/v1/workspaces?" + urlencode(asked)))
+            page = _parsed(WorkspaceList, self.link.get("/api/v1/workspaces?" + urlencode(asked)))
             found += page.workspaces
             if page.next_cursor is None:
                 return found
             asked["cursor"] = page.next_cursor
 
     def workspace(self, workspace_id: str) -> WorkspaceRow:
-        return WorkspaceRow.model_validate(self.link.get(f"/api/v1/workspaces/{_segment(workspace_id)}"))
+        return _parsed(WorkspaceRow, self.link.get(f"/api/v1/workspaces/{_segment(workspace_id)}"))
 
     def reissue(self, workspace_id: str) -> Registered:
-        return Registered.model_validate(
-            self.link.call("POST", f"/api/v1/workspaces/{_segment(workspace_id)}/reissue", {})
-        )
+        return _parsed(Registered, self.link.call("POST", f"/api/v1/workspaces/{_segment(workspace_id)}/reissue", {}))
 
     def tokens(self) -> list[TokenRow]:
-        return [TokenRow.model_validate(row) for row in self.link.get("/api/v1/tokens")["tokens"]]
+        return [_parsed(TokenRow, row) for row in self.link.get("/api/v1/tokens")["tokens"]]
 
     def create_token(
         self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
     ) -> TokenCreated:
         body = {"name": name, "role": role, "read": read, "write": write, "machine": machine, "expires": expires}
-        return TokenCreated.model_validate(self.link.call("POST", "/api/v1/tokens", body))
+        return _parsed(TokenCreated, self.link.call("POST", "/api/v1/tokens", body))
 
     def revoke_token(self, name: str) -> TokenRow:
-        return TokenRow.model_validate(self.link.call("DELETE", f"/api/v1/tokens/{_segment(name)}"))
+        return _parsed(TokenRow, self.link.call("DELETE", f"/api/v1/tokens/{_segment(name)}"))
 
     def __enter__(self) -> Remote:
         return self
@@ -178,6 +215,7 @@ class Local:
                 hint="Run `federated-memory init`, set MEMORY_ROOT, or name a server with MCP_MEMORY_URL and "
                 "MCP_MEMORY_TOKEN",
             )
+        _ensure_not_foreign(settings)
         from federated_memory.app import open_services
         from federated_memory.auth.caller import Caller, Grant
         from federated_memory.logs import set_up_logs
@@ -238,3 +276,12 @@ class Local:
 
 def _segment(text: str) -> str:
     return quote(text, safe="")
+
+
+def _parsed(kind: type[_Result], found: object) -> _Result:
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        raise Unavailable(
+            f"The server's answer is no {kind.__name__} that this version knows", hint="Use the version of the server"
+        ) from error

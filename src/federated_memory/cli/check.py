@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from federated_memory.cli.output import Progress, counted, json_option, print_json, print_line, size
@@ -28,7 +27,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from federated_memory.operate.check import check_root
+    from federated_memory.operate.check import PAUSE_SECONDS, check_root
 
     settings = load_settings()
     with Progress("Checking", is_shown=not options.json) as progress:
@@ -36,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
             settings.root.resolve(),
             read_data=options.read_data,
             max_document_bytes=settings.max_document_bytes,
+            pause_seconds=PAUSE_SECONDS,
             progress=progress.show,
         )
     if options.json:
@@ -51,7 +51,7 @@ def _as_dict(report: Report) -> dict[str, object]:
         "read_data": report.read_data,
         "ok": report.is_clean,
         "checked": dict(report.counts),
-        "findings": [asdict(finding) for finding in report.findings],
+        "findings": [finding.as_dict() for finding in report.findings],
     }
 
 

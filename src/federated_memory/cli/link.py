@@ -63,9 +63,11 @@ class Link:
             return found
         raise _error_of(self.url + path, status, found)
 
-    def exchange(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        """Status and body, whatever they are. Raises: Unreachable."""
+    def exchange(self, method: str, path: str, body: object = None, *, is_anonymous: bool = False) -> tuple[int, bytes]:
+        """Status and body, whatever they are; `is_anonymous`: without the token. Raises: Unreachable."""
         headers = dict(self._headers)
+        if is_anonymous:
+            headers.pop("Authorization", None)
         data = None
         if body is not None:
             data = json.dumps(body).encode()

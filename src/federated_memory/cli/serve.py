@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from federated_memory.errors import InvalidArgument, Unavailable
@@ -97,20 +100,17 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _control_file:
+@contextlib.contextmanager
+def _control_file(services: Services, url: str) -> Iterator[None]:
     """`_meta/control.json` while the server runs: how the command line reaches it, as admin. Mode 0600."""
-
-    def __init__(self, services: Services, url: str) -> None:
-        self._meta = services.core.root.meta
-        token = "fm_control_" + secrets.token_urlsafe(32)
-        services.core.tokens.add_fixed("control", "admin", token)
-        self._content = {"url": url, "pid": os.getpid(), "token": token}
-
-    def __enter__(self) -> None:
-        self._meta.replace(CONTROL, json.dumps(self._content).encode() + b"\n")
-
-    def __exit__(self, *_: object) -> None:
-        self._meta.remove(CONTROL)
+    meta = services.core.root.meta
+    token = "fm_control_" + secrets.token_urlsafe(32)
+    services.core.tokens.add_fixed("control", "admin", token)
+    meta.replace(CONTROL, json.dumps({"url": url, "pid": os.getpid(), "token": token}).encode() + b"\n")
+    try:
+        yield
+    finally:
+        meta.remove(CONTROL)
 
 
 def _greet(services: Services, url: str, made: bool) -> None:
@@ -147,6 +147,16 @@ def _serve(app: App, listener: socket.socket) -> None:
             # Open streams never end by themselves; whatever else is under way gets the drain time.
             app.streams.end_event_streams()
             await super().shutdown(sockets)
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn would raise the signal again at its end, and kill the process before the root is closed.
+            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     config = uvicorn.Config(
         app.asgi,

@@ -19,17 +19,18 @@ _HEADER = b"\x1f\x8b\x08"
 _TRAILER_BYTES = 8
 _LEAST_MEMBER_BYTES = 18
 _APPENDING_SECONDS = 600
-_HARMLESS = "The transcript itself is whole. Upload it again, or restore this file from a backup, to have it as it was"
-LOST = "Restore it from a backup, or upload the transcript again from its machine"
+_HARMLESS = "The transcript is whole. Look at the disk; restore this file from a backup to have it as it was"
+LOST = "Restore it from a backup, or move it away and upload the transcript again from its machine"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`is_loss`: bytes that were acknowledged are gone or wrong."""
+    """`is_loss`: bytes that were acknowledged are gone or wrong. `evidence`: as of a finding."""
 
     text: str
     advice: str = LOST
     is_loss: bool = True
+    evidence: str = ""
 
 
 def row_problems(archive: Archive, members: Sequence[Member]) -> Iterator[Problem]:
@@ -74,12 +75,14 @@ class ArchiveFile:
                 "them that was interrupted",
                 "Nothing: the next start removes them",
                 is_loss=False,
+                evidence=self._archive.sha256,
             )
         elif size < committed:
             at = next((member for member in self._members if member.gzip_end > size), None)
             yield Problem(
                 f"is cut short: {size:,} of {committed:,} bytes"
-                + (f"; lost from line {at.first_line} on, of {self._archive.lines}" if at else "")
+                + (f"; lost from line {at.first_line} on, of {self._archive.lines}" if at else ""),
+                evidence=self._archive.sha256,
             )
 
     def _look(self) -> Iterator[Problem]:
@@ -117,7 +120,8 @@ class ArchiveFile:
             yield from self._encoding(member, raw)
         lines = newlines + (last != b"\n")
         if is_whole and lines != self._archive.lines:
-            yield Problem(f"has {lines} lines, the state database says {self._archive.lines}")
+            text = f"has {lines} lines, the state database says {self._archive.lines}"
+            yield Problem(text, evidence=self._archive.sha256)
 
     def _encoding(self, member: Member, raw: bytes) -> Iterator[Problem]:
         """A byte can change without a trace in what is inflated: in the header, or in bits that only fill a byte.
@@ -143,7 +147,8 @@ class ArchiveFile:
         following = self._members[member.number + 1 :]
         until = following[0].first_line if following else self._archive.lines
         lines = f"lines {member.first_line} to {max(until - 1, member.first_line)}"
-        return Problem(f"member {member.number} ({lines}, byte {member.gzip_offset:,}) {what}")
+        text = f"member {member.number} ({lines}, byte {member.gzip_offset:,}) {what}"
+        return Problem(text, evidence=member.sha256_so_far.hex())
 
 
 def _zlib_deflate(raw: bytes) -> bytes:

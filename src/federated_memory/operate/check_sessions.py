@@ -84,7 +84,7 @@ class SessionCheck:
                 problems = [Problem(f"cannot be read: {refusal.strerror}", "Check its owner and mode, and the disk")]
         for problem in problems:
             report = error if problem.is_loss else warning
-            yield report(self._where(archive.file), problem.text, problem.advice)
+            yield report(self._where(archive.file), problem.text, problem.advice, problem.evidence)
 
     def _file_problems(self, workspace: Folder, archive: Archive, members: list[Member]) -> list[Problem]:
         reading = self._reading
@@ -146,6 +146,7 @@ class SessionCheck:
                     where,
                     f"differs from the state database in {', '.join(differing)}: edited by hand, or damaged",
                     "Restore it from a backup; the next upload of the session writes it anew",
+                    f"{found.get('sha256')} {current.sha256} {found.get('updated_at')} {current.updated_at}",
                 )
 
     def _told(self, workspace: Folder, file: str) -> dict[str, Any] | None:

@@ -15,14 +15,19 @@ class Finding:
     """One thing that is wrong, or worth knowing.
 
     `error`: something that was kept is damaged or lost. `warning`: nothing is lost, but somebody should act, or decide.
-    `info`: as it should be. `path` is below the root, in printable ASCII where a name has other characters than that;
-    `problem` says what is wrong and what it means, `advice` what to do.
+    `info`: as it should be. `path` is below the root, escaped where a name cannot be printed; `problem` says what is
+    wrong and what it means, `advice` what to do. `evidence` is what tells this from the same trouble with other bytes:
+    a finding that is there again a moment later, evidence and all, is no write under way.
     """
 
     severity: Severity
     path: str
     problem: str
     advice: str = ""
+    evidence: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return {"severity": self.severity, "path": self.path, "problem": self.problem, "advice": self.advice}
 
 
 @dataclass(slots=True)
@@ -43,16 +48,16 @@ class Report:
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def error(path: str, problem: str, advice: str = "") -> Finding:
-    return Finding("error", _printable(path), problem, advice)
+def error(path: str, problem: str, advice: str = "", evidence: str = "") -> Finding:
+    return Finding("error", _printable(path), problem, advice, evidence)
 
 
-def warning(path: str, problem: str, advice: str = "") -> Finding:
-    return Finding("warning", _printable(path), problem, advice)
+def warning(path: str, problem: str, advice: str = "", evidence: str = "") -> Finding:
+    return Finding("warning", _printable(path), problem, advice, evidence)
 
 
-def info(path: str, problem: str, advice: str = "") -> Finding:
-    return Finding("info", _printable(path), problem, advice)
+def info(path: str, problem: str, advice: str = "", evidence: str = "") -> Finding:
+    return Finding("info", _printable(path), problem, advice, evidence)
 
 
 def _printable(path: str) -> str:

@@ -9,7 +9,7 @@ from federated_memory.errors import Conflict, NotFound
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import ETag, SessionId, WorkspaceId
 from federated_memory.store.archives.digests import RunningDigests
-from federated_memory.store.archives.files import open_folder, read_provenance
+from federated_memory.store.archives.files import open_folder, provenance_file_of, read_provenance
 from federated_memory.store.archives.leases import Leases
 from federated_memory.store.archives.placing import Placing
 from federated_memory.store.archives.provenance import Provenance, clean_source
@@ -181,7 +181,7 @@ class Archives:
     def provenance(self, archive: Archive) -> Provenance:
         """Where a session's current transcript came from; all unknown when its file is damaged."""
         try:
-            with open_folder(self._root, archive.workspace_id, archive.file.split("/.revisions/")[0] + "/") as folder:
+            with open_folder(self._root, archive.workspace_id, provenance_file_of(archive)) as folder:
                 return read_provenance(folder, archive.session_id) or Provenance(archive.session_id)
         except OSError:
             return Provenance(archive.session_id)

@@ -10,7 +10,7 @@ import zstandard
 
 from federated_memory.errors import InvalidArgument, TooLarge, UnsupportedFormat
 from federated_memory.names import shown
-from federated_memory.store.gzip_codec import CodecError, Inflating, inflating
+from federated_memory.store.gzip_codec import HEADER_BYTES, CodecError, Inflating, inflating
 
 PIECE_BYTES = 64 * 1024
 _ZSTD_PIECE_BYTES = 256  # its decoder has no output limit: 256 bytes become at most 8 MiB
@@ -111,6 +111,7 @@ class _Gzip:
     def __init__(self, limits: InflateLimits) -> None:
         self._budget = _Budget(limits)
         self._member: Inflating | None = None
+        self._begun = b""  # the first bytes of a member, until they tell its decoder
         self._is_empty = True
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -123,8 +124,12 @@ class _Gzip:
     def _inflate(self, rest: bytes) -> Iterator[bytes]:
         while rest:
             if self._member is None:
+                rest, self._begun = self._begun + rest, b""
+                if len(rest) < HEADER_BYTES:
+                    self._begun = rest
+                    return
                 self._budget.count_member()
-                self._member = inflating()
+                self._member = inflating(rest)
             is_full = True
             while is_full and not self._member.eof:  # a full piece: the decoder may hold back more
                 try:
@@ -143,7 +148,7 @@ class _Gzip:
                 self._member = None
 
     def finish(self) -> None:
-        if self._is_empty or self._member is not None:
+        if self._is_empty or self._begun or self._member is not None:
             raise _truncated("gzip")
 
 

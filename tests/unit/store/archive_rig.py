@@ -22,7 +22,19 @@ from tests.conftest import ACTOR, WORKSPACE
 
 SESSION = SessionId("s1")
 OTHER = SessionId("s2")
-STEPS = ("open", "mkdir", "write", "pwrite", "copy_file_range", "ftruncate", "rename", "link", "unlink", "fsync", "utime")
+STEPS = (
+    "open",
+    "mkdir",
+    "write",
+    "pwrite",
+    "copy_file_range",
+    "ftruncate",
+    "rename",
+    "link",
+    "unlink",
+    "fsync",
+    "utime",
+)
 
 
 class Crash(BaseException):
@@ -90,6 +102,8 @@ class Rig:
     def abandon(self) -> None:
         """Leave everything as a killed process does."""
         self.root.database.close()
+        for folder in (self.root.temporary, self.root.workspaces, self.root.meta, self.root._folder):
+            folder.close()
         self.root._lock.release()
 
     def reopened(self, *, without_database: bool = False) -> Rig:

@@ -8,13 +8,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from federated_memory.errors import Conflict, FederatedMemoryError, NotFound
 from federated_memory.names import ETag, SessionId
-from federated_memory.store.members import MemberWriter, first_boundary
 from tests.conftest import WORKSPACE
 from tests.unit.store.archive_rig import Crash, Interrupted, Rig, disk_error, small_members
 
@@ -222,7 +221,9 @@ def check_pages(rig: Rig, session: SessionId, body: bytes) -> None:
         assert all(line.total_bytes == len(line.data) for line in got)
     scanned = list(rig.archives.members(archive))
     assert b"".join(raw for _, raw in scanned) == body
-    assert [first for first, _ in scanned] == [body[: sum(len(r) for _, r in scanned[:n])].count(b"\n") for n in range(len(scanned))]
+    assert [first for first, _ in scanned] == [
+        body[: sum(len(r) for _, r in scanned[:n])].count(b"\n") for n in range(len(scanned))
+    ]
 
 
 ArchiveMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)

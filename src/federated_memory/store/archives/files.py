@@ -28,6 +28,12 @@ def revision_file_of(archive: Archive) -> str:
     return f"{month}/{REVISIONS}/{archive.session_id}/{archive.revision}{SUFFIX}"
 
 
+def provenance_file_of(archive: Archive) -> str:
+    """Beside the session's current transcript, also for one that it replaced."""
+    year, month, *_ = archive.file.split("/")
+    return f"{year}/{month}/{provenance_name(archive.session_id)}"
+
+
 def name_of(archive: Archive) -> str:
     return archive.file.rsplit("/", 1)[1]
 

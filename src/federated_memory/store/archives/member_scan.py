@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from federated_memory.fs import Folder
 from federated_memory.store.archives.edges import Edges
 from federated_memory.store.gzip_codec import CodecError, Inflating, inflating
 from federated_memory.store.members import LONGEST_MEMBER_BYTES, Digest, Member
@@ -42,6 +43,15 @@ def scan_members(
     `sink` gets the raw bytes in pieces. Memory stays at a few of them, whatever the file holds.
     """
     return _Scan(descriptor, start, mark, sink).run()
+
+
+def scan_file(folder: Folder, name: str) -> Scanned:
+    """The same for a file by its name. Raises: FileNotFoundError, NotRegular."""
+    descriptor = folder.open_file(name)
+    try:
+        return scan_members(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Scan:

@@ -27,6 +27,7 @@ from federated_memory.store.archives.files import (
     provenance_name,
     revision_file_of,
 )
+from federated_memory.store.archives.member_scan import scan_file
 from federated_memory.store.archives.provenance import Scalar, parse_provenance, provenance_of
 from federated_memory.store.archives.rows import Archive, ArchiveRows
 from federated_memory.store.archives.staging import Stage
@@ -35,16 +36,17 @@ from federated_memory.store.gzip_codec import GZIP_MAGIC
 from federated_memory.store.members import Member
 from federated_memory.store.root import Root
 
+_MAX_TWINS = 3
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A transcript that waits to be put in its place.
+    """A transcript that is wholly staged.
 
     `row` is the archive as it shall be, `old` what it extends or replaces. Of the old members the first `kept` stay and
-    `members` follow. `staged` names a durable file in the temporary folder; when it is empty, `tail` holds what shall
-    follow the old file.
+    `members` follow. `is_tail`: the stage holds what shall follow the old file; else it holds the whole new one.
     """
 
     operation: Literal["created", "appended", "diverged"]
@@ -52,8 +54,8 @@ class Draft:
     old: Archive | None
     kept: int
     members: list[Member]
-    staged: str
-    tail: Stage
+    stage: Stage
+    is_tail: bool
     actor: Actor
     source: dict[str, Scalar]
 
@@ -79,15 +81,6 @@ class Placing:
         with self._growing:
             yield
 
-    def link_twin(self, twin: Archive) -> str:
-        """A second name, in the temporary folder, for the file of an archive; empty when that cannot be."""
-        name = temporary_name("twin")
-        with suppress(OSError), self._growing, open_folder(self._root, twin.workspace_id, twin.file) as folder:
-            if is_as_seen(folder.stat(name_of(twin)), twin):
-                folder.link(name_of(twin), self._root.temporary, name)
-                return name
-        return ""
-
     def place(self, draft: Draft) -> Archive:
         """The archive as readers see it from now on.
 
@@ -96,14 +89,42 @@ class Placing:
             Occupied: It was put there by hand.
             StorageFull, OSError: A step failed; the old state is back.
         """
-        with storage_errors(), ExitStack() as after, self._root.locked(draft.row.workspace_id):
-            if not draft.staged:
+        with storage_errors(), ExitStack() as after:
+            draft, staged = self._staged(draft, after)
+            after.enter_context(self._root.locked(draft.row.workspace_id))
+            if not staged:
                 after.enter_context(self._growing)
             with ExitStack() as undo:
-                found = _Switch(self._root, draft, undo, after).put()
+                found = _Switch(self._root, draft, undo, after).put(staged)
                 row = self._commit(draft, replace(draft.row, modified_ns=found.st_mtime_ns, inode=found.st_ino))
                 undo.pop_all()
         return row
+
+    def _staged(self, draft: Draft, after: ExitStack) -> tuple[Draft, str]:
+        """The draft and a durable file in the temporary folder that holds it; no name when it is a tail.
+
+        The same raw bytes are stored once: the file may be a second name of another archive's. That one is read through
+        first, so that damage does not spread.
+        """
+        temporary = self._root.temporary
+        twins = [] if draft.operation == "appended" else self._rows.twins(draft.row.sha256, draft.row.raw_bytes)
+        for twin in twins[:_MAX_TWINS]:
+            if name := self._link(twin):
+                after.callback(_quietly, temporary.remove, name)
+                found = scan_file(temporary, name)
+                if found.sha256 == twin.sha256 and found.is_ours:
+                    row = replace(draft.row, gzip_bytes=found.gzip_bytes)
+                    return replace(draft, row=row, kept=0, members=found.members, is_tail=False), name
+        return draft, "" if draft.is_tail else draft.stage.seal()
+
+    def _link(self, twin: Archive) -> str:
+        """A second name, in the temporary folder, for the file of an archive; empty when that cannot be."""
+        name = temporary_name("twin")
+        with suppress(OSError), self._growing, open_folder(self._root, twin.workspace_id, twin.file) as folder:
+            if is_as_seen(folder.stat(name_of(twin)), twin):
+                folder.link(name_of(twin), self._root.temporary, name)
+                return name
+        return ""
 
     def _commit(self, draft: Draft, row: Archive) -> Archive:
         rows, old = self._rows, draft.old
@@ -136,14 +157,14 @@ class _Switch:
         is_new = draft.old is None
         self._folder = after.enter_context(open_folder(root, draft.row.workspace_id, draft.row.file, create=is_new))
 
-    def put(self) -> os.stat_result:
+    def put(self, staged: str) -> os.stat_result:
         """Put the provenance and the file in their places, durably; what the file is now."""
         old = self._draft.old
         self._ensure_as_seen(old)
-        if old and not self._draft.staged:
+        if old and not staged:
             self._grow(old)
         else:
-            self._replace(old, self._draft.staged)
+            self._replace(old, staged)
         self._folder.sync_names()
         return self._folder.stat(self._name)
 
@@ -163,7 +184,7 @@ class _Switch:
         )
 
     def _grow(self, old: Archive) -> None:
-        tail = self._draft.tail
+        tail = self._draft.stage
         descriptor = self._folder.open_file(self._name, os.O_RDWR)
         self._after.callback(os.close, descriptor)
         if os.fstat(descriptor).st_nlink > 1:  # what the other name shows must not change

@@ -38,6 +38,7 @@ class ArchiveReader:
         self._cache = _Cache(cache_bytes)
 
     def read_lines(self, archive: Archive, offset: int, limit: int, max_bytes: int, byte_offset: int) -> list[Line]:
+        limit = min(limit, archive.lines - offset)  # what came since is for those who find the archive again
         if offset < 0 or limit <= 0:
             return []
 
@@ -141,7 +142,7 @@ class _Page:
             group = list(found)
             if len(group) == 1:
                 self._take_lines(first_line, inflate(group[0]))
-            elif first_line == self._next:  # not when the offset lies past the end
+            else:
                 is_open = archive.has_open_line and first_line == archive.lines - 1
                 self._take_long_line(group, is_open, inflate)
             if self._is_full or self._next >= self._end:

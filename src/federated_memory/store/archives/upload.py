@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
 from federated_memory.errors import TooLarge, Unavailable
-from federated_memory.fs import Folder
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import ETag, SessionId, WorkspaceId
 from federated_memory.store.archives.comparison import Comparison
@@ -18,7 +17,6 @@ from federated_memory.store.archives.describing import describe, describe_longer
 from federated_memory.store.archives.digests import RunningDigests
 from federated_memory.store.archives.edges import Edges
 from federated_memory.store.archives.files import file_of, open_archive
-from federated_memory.store.archives.member_scan import scan_members
 from federated_memory.store.archives.placing import Draft, Occupied, Placing
 from federated_memory.store.archives.provenance import Scalar
 from federated_memory.store.archives.recovery import Recovery
@@ -105,6 +103,7 @@ class Upload:
         self._stage: Stage | None = None
         self._writer: MemberWriter | None = None
         self._file = -1
+        self._is_over = False
 
     def __enter__(self) -> Upload:
         return self
@@ -114,6 +113,9 @@ class Upload:
     ) -> None:
         self.abort()
 
+    def __del__(self) -> None:  # an upload that somebody forgot must not hold its session for good
+        self.abort()
+
     def feed(self, raw: bytes) -> None:
         """Take in the next bytes of the body.
 
@@ -121,6 +123,7 @@ class Upload:
             TooLarge: The transcript grew over the limit.
             StorageFull, Unavailable: Nothing was changed; `abort`.
         """
+        self._ensure_going_on()
         if not raw:
             return
         chunk = memoryview(raw)
@@ -131,7 +134,7 @@ class Upload:
                 hint="Split it into several sessions",
             )
         self._edges.add(chunk)
-        self._ends_open = chunk[-1] != 10
+        self._ends_open = raw[-1:] != b"\n"
         with storage_errors():
             if self._writer is None and self._comparison:
                 chunk = self._comparison.feed(chunk)
@@ -144,6 +147,7 @@ class Upload:
         Raises:
             StorageFull, Unavailable: Nothing was changed.
         """
+        self._ensure_going_on()
         try:
             with storage_errors():
                 return self._finish()
@@ -152,7 +156,12 @@ class Upload:
 
     def abort(self) -> None:
         """Forget a body that was not finished. May be called twice."""
+        self._is_over = True
         self._cleanup.close()
+
+    def _ensure_going_on(self) -> None:
+        if self._is_over:
+            raise RuntimeError("this upload is over")
 
     def _finish(self) -> SessionStored:
         old = self._request.archive
@@ -162,8 +171,13 @@ class Upload:
             return _stored("unchanged", old)
         writer = self._ensure_writer()
         end = writer.finish()
+        assert self._stage
+        draft = Draft(
+            self._operation, self._row(end), old, self._kept, writer.members, self._stage, self._is_tail,
+            self._request.actor, self._request.source,
+        )  # fmt: skip
         try:
-            placed = self._shelf.placing.place(self._draft(writer, end))
+            placed = self._shelf.placing.place(draft)
         except Occupied:
             self._shelf.recovery.make_room(self._request.workspace_id, self._request.session_id)
             raise Unavailable(
@@ -232,23 +246,6 @@ class Upload:
 
     # -- what becomes of it
 
-    def _draft(self, writer: MemberWriter, end: Boundary) -> Draft:
-        assert self._stage
-        draft = Draft(
-            self._operation,
-            self._row(end),
-            self._request.archive,
-            self._kept,
-            writer.members,
-            "",
-            self._stage,
-            self._request.actor,
-            self._request.source,
-        )
-        if draft.operation != "appended" and (twin := self._as_twin(draft)):
-            return twin
-        return draft if self._is_tail else replace(draft, staged=self._stage.seal())
-
     def _row(self, end: Boundary) -> Archive:
         request, old = self._request, self._request.archive
         at = now()
@@ -285,25 +282,6 @@ class Upload:
             return self._edges.head()
         return self._inflate(self._request.members[0]).split(b"\n") + self._edges.head()
 
-    def _as_twin(self, draft: Draft) -> Draft | None:
-        """The same draft as a second name of a file that holds the same bytes; read through first, so that damage does
-        not spread."""
-        for twin in self._shelf.rows.twins(draft.row.sha256, draft.row.raw_bytes)[:3]:
-            name = self._shelf.placing.link_twin(twin)
-            if not name:
-                continue
-            temporary = self._shelf.root.temporary
-            self._cleanup.callback(_remove, temporary, name)
-            descriptor = temporary.open_file(name)
-            try:
-                found = scan_members(descriptor)
-            finally:
-                os.close(descriptor)
-            if found.sha256 == draft.row.sha256 and found.is_ours and not found.problem:
-                row = replace(draft.row, gzip_bytes=found.gzip_bytes)
-                return replace(draft, row=row, kept=0, members=found.members, staged=name)
-        return None
-
 
 def _is_last_rewritten(old: Archive, members: Sequence[Member]) -> bool:
     """Is the last member written anew, with what follows? Its line goes on, or many small ones would pile up."""
@@ -312,8 +290,3 @@ def _is_last_rewritten(old: Archive, members: Sequence[Member]) -> bool:
 
 def _stored(status: Literal["created", "appended", "unchanged", "diverged"], archive: Archive) -> SessionStored:
     return SessionStored(status, archive.revision, archive.sha256, archive.raw_bytes, archive.lines, archive.title)
-
-
-def _remove(folder: Folder, name: str) -> None:
-    with suppress(OSError):  # it was moved; or the disk fails, and the next start sweeps it
-        folder.remove(name)
