@@ -471,6 +471,55 @@ def test_garbage_is_refused_or_dropped_and_never_a_server_error(hostile: Running
         assert api.call("GET", "/healthz").status == 200
 
 
+ENDLESS = {
+    "header lines": (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n", b"X: yyyyyyyy\r\n"),
+    "one header": (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", b"y"),
+    "a target": (b"GET /", b"y"),
+    "trailers": (
+        b"PUT /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        b"X: yyyyyyyy\r\n",
+    ),
+}
+
+
+@pytest.mark.spec("HTTP-6")
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_head_without_end_is_cut_off_before_it_fills_the_memory(hostile: RunningServer, name: str) -> None:
+    beginning, more = ENDLESS[name]
+    megabyte = more * (MIB // len(more))
+    with Memory(hostile) as memory, connect(hostile) as connection:
+        connection.sendall(beginning)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 50:
+                connection.sendall(megabyte)
+                sent += 1
+    print(f"endless {name}: cut off within {sent + 1} MiB, {memory.more_bytes / MIB:.1f} MiB more")
+    assert sent < 50
+    assert memory.more_bytes < 32 * MIB
+
+
+@pytest.mark.spec("HTTP-7", "TOOL-6")
+def test_many_half_open_uploads_of_one_session_hold_up_no_other_request(
+    hostile: RunningServer, workspace: Workspace
+) -> None:
+    """One has the session and the others wait for it: not in the threads that everybody needs."""
+    head = head_of(
+        hostile, "PUT", f"{workspace.url}/sessions/wanted", hostile.sync_token, Content_Length="99999",
+        X_Write_Token=workspace.write_token,
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(connect(hostile)).sendall(head)
+        started = time.monotonic()
+        for number in range(20):
+            assert workspace.call("PUT", "knowledge/others.md", b"%d" % number).status in (200, 201)
+        elapsed = time.monotonic() - started
+    print(f"beside 100 half-open uploads of one session: 20 writes in {elapsed * 1000:.0f} ms")
+    assert elapsed < 5
+    assert workspace.call("PUT", "sessions/wanted", OLD).status == 201
+
+
 # -- gone
 
 
@@ -507,6 +556,25 @@ def test_a_client_that_goes_away_in_mid_upload_leaves_the_old_state(
         answer = workspace.call("PUT", place, OLD)
     assert answer.status == 200, answer
     wait_until(lambda: list((hostile.root / "_meta" / "tmp").iterdir()) == [])
+
+
+@pytest.mark.spec("HTTP-6")
+@pytest.mark.parametrize("era", [{}, {"MCP_Protocol_Version": "2025-11-25"}, {"MCP_Protocol_Version": "2026-07-28"}])
+def test_a_client_that_goes_away_in_the_middle_of_a_call_is_not_missed(
+    hostile: RunningServer, era: dict[str, str]
+) -> None:
+    head = head_of(
+        hostile, "POST", "/mcp", hostile.ai_token, Content_Length="1000", Content_Type="application/json",
+        Accept="application/json, text/event-stream", Expect="100-continue", **era,
+    )  # fmt: skip
+    for size in (0, 20, 999):
+        with connect(hostile) as connection:
+            connection.sendall(head)
+            assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+            connection.sendall(b"{" * size)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    with contextlib.closing(McpClient(hostile.url, hostile.ai_token, "2026-07-28")) as client:
+        client.call("list_workspaces")
 
 
 @pytest.mark.spec("HTTP-5")

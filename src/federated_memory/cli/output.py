@@ -47,13 +47,20 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns under their headers; numbers to the right. On a terminal, the widest texts are cut to fit its width."""
+    """Columns under their headers; numbers to the right.
+
+    On a terminal, long texts are cut to fit its width; the first column, numbers and headers never are.
+    """
     found = list(rows)
     cells = [list(headers), *([plain(str(cell)) for cell in row] for row in found)]
     is_number = [bool(found) and all(isinstance(row[at], int) for row in found) for at in range(len(headers))]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     if sys.stdout.isatty():
-        widths = _fitted(widths, shutil.get_terminal_size().columns)
+        least = [
+            width if at == 0 or is_number[at] else min(width, max(_LEAST_COLUMN, _width(headers[at])))
+            for at, width in enumerate(widths)
+        ]
+        widths = _fitted(widths, least, shutil.get_terminal_size().columns)
     for row in cells:
         parts = [
             _padded(_cut(cell, width), width, right) for cell, width, right in zip(row, widths, is_number, strict=True)
@@ -140,10 +147,11 @@ def _cut(text: str, width: int) -> str:
     return text + "…"
 
 
-def _fitted(widths: list[int], room: int) -> list[int]:
-    """The widest columns made narrower until all fit, none narrower than is useful."""
+def _fitted(widths: list[int], least: list[int], room: int) -> list[int]:
+    """The widest columns made narrower until all fit, or none can be any narrower."""
     room -= len(_GAP) * (len(widths) - 1)
     widths = list(widths)
-    while sum(widths) > room and max(widths) > _LEAST_COLUMN:
-        widths[widths.index(max(widths))] -= 1
+    while sum(widths) > room and widths != least:
+        _, at = max((width, at) for at, width in enumerate(widths) if width > least[at])
+        widths[at] -= 1
     return widths

@@ -38,7 +38,7 @@ def run_list(options: argparse.Namespace) -> int:
         print_line("No workspaces. An agent makes its own with register_workspace.")
     else:
         print_table(
-            ("WORKSPACE", "MACHINE", "TOOL", "PROJECT", "DOCUMENTS", "SESSIONS", "LAST ACTIVITY", "SUMMARY"),
+            ("WORKSPACE", "MACHINE", "TOOL", "PROJECT", "DOCUMENTS", "SESSIONS", "LAST ACTIVE", "SUMMARY"),
             [
                 (
                     row.workspace_id, row.machine, row.tool, row.project, row.documents, row.sessions,
@@ -69,7 +69,7 @@ def run_show(options: argparse.Namespace) -> int:
             ("Summary", row.summary),
             ("Documents", f"{row.documents:,}"),
             ("Sessions", f"{row.sessions:,}"),
-            ("Last activity", row.last_activity),
+            ("Last active", row.last_activity),
         ]
     )
     return 0

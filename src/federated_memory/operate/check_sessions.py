@@ -6,13 +6,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.operate.check_archive import LOST, ArchiveFile, Problem, row_problems
 from federated_memory.operate.findings import Finding, error, warning
-from federated_memory.store.archives.files import SUFFIX
+from federated_memory.store.archives.files import SUFFIX, revision_file_of
 from federated_memory.store.archives.member_scan import scan_members
 from federated_memory.store.archives.rows import Archive
 from federated_memory.store.members import Member
@@ -55,7 +55,19 @@ class SessionCheck:
         if self._rows and current is not self._rows[-1][0]:
             yield error(self._where(self._rows[-1][0].file), "its newest revision is not the current one", _ONE_BACKUP)
         for archive, members in self._rows:
-            yield from self._archive(workspace, archive, members)
+            problems = self._problems(workspace, archive, members)
+            if problems and archive is current and self._is_kept_aside(workspace, archive, members):
+                known.add(revision_file_of(archive))
+                yield warning(
+                    self._where(archive.file),
+                    "holds a transcript whose upload was interrupted; the acknowledged one is whole, at "
+                    + revision_file_of(archive),
+                    "Nothing: the next start records both",
+                    archive.sha256,
+                )
+                current = None  # its .json may be of either
+            else:
+                yield from (self._finding(archive, problem) for problem in problems)
         for file in self._files:
             if file.endswith(".json"):
                 yield from self._provenance(workspace, file, current)
@@ -70,21 +82,28 @@ class SessionCheck:
 
     # -- transcripts
 
-    def _archive(self, workspace: Folder, archive: Archive, members: list[Member]) -> Iterator[Finding]:
+    def _problems(self, workspace: Folder, archive: Archive, members: list[Member]) -> list[Problem]:
         problems = list(row_problems(archive, members))
-        if not problems:
-            try:
-                problems = self._file_problems(workspace, archive, members)
-            except FileNotFoundError:
-                what = "the transcript" if archive.is_current else f"revision {archive.revision} of the session"
-                problems = [Problem(f"is missing: {what} is lost", LOST)]
-            except NotRegular:
-                problems = [Problem("is no regular file, and never read", LOST)]
-            except OSError as refusal:
-                problems = [Problem(f"cannot be read: {refusal.strerror}", "Check its owner and mode, and the disk")]
-        for problem in problems:
-            report = error if problem.is_loss else warning
-            yield report(self._where(archive.file), problem.text, problem.advice, problem.evidence)
+        if problems:
+            return problems
+        try:
+            return self._file_problems(workspace, archive, members)
+        except FileNotFoundError:
+            what = "the transcript" if archive.is_current else f"revision {archive.revision} of the session"
+            return [Problem(f"is missing: {what} is lost", LOST)]
+        except NotRegular:
+            return [Problem("is no regular file, and never read", LOST)]
+        except OSError as problem:
+            return [Problem(f"cannot be read: {problem.strerror}", "Check its owner and mode, and the disk")]
+
+    def _is_kept_aside(self, workspace: Folder, archive: Archive, members: list[Member]) -> bool:
+        """Whether a crash came between the switch of the files and the commit: the old file has its second name."""
+        aside = replace(archive, file=revision_file_of(archive))
+        return aside.file in self._files and not self._problems(workspace, aside, members)
+
+    def _finding(self, archive: Archive, problem: Problem) -> Finding:
+        report = error if problem.is_loss else warning
+        return report(self._where(archive.file), problem.text, problem.advice, problem.evidence)
 
     def _file_problems(self, workspace: Folder, archive: Archive, members: list[Member]) -> list[Problem]:
         reading = self._reading

@@ -92,6 +92,10 @@ class Gate:
                 if not started:
                     stalled = Unavailable("The body stopped arriving", hint="Send it again")
                     await problem(stalled, 408, connection="close")(scope, receive, send)
+            except Exception:
+                # Starlette raises again what its handler has logged and answered; only the rest is news.
+                if not ended:
+                    raise
         if request.scope.cancelled_caught and request.is_event_stream and not ended:
             await send({"type": "http.response.body", "body": b""})
 
@@ -106,9 +110,7 @@ class Gate:
         if origin is None:
             return None
         found = origin.decode("latin-1").lower()
-        parts = urlsplit(found)
-        is_loopback = parts.scheme in ("http", "https") and _bracketed(parts.hostname or "") in _LOOPBACK_HOSTS
-        if not is_loopback and found != self._public_origin.lower():
+        if found != self._public_origin.lower() and not _is_loopback_origin(found):
             return Forbidden("Requests from that web origin are not served", hint="Set PUBLIC_URL if it is yours")
         return None
 
@@ -138,6 +140,14 @@ def client_address(scope: Scope, headers: dict[bytes, bytes], proxies: tuple[Net
         if not _is_trusted(candidate, proxies):
             return candidate
     return peer
+
+
+def _is_loopback_origin(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and _bracketed(parts.hostname or "") in _LOOPBACK_HOSTS
 
 
 def _is_trusted(address: str, proxies: tuple[Network, ...]) -> bool:

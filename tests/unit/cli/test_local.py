@@ -256,7 +256,7 @@ def test_workspaces_are_listed_shown_and_filtered(cli: Cli, made: Path) -> None:
     ]
     assert cli("workspace", "list", "--tool", "none").out.startswith("No workspaces.")
     assert cli("workspace", "show", first, "--json").json["machine"] == "box"
-    assert cli("workspace", "show", first).out.startswith("Workspace      box-claude-shop\nMachine        box\n")
+    assert cli("workspace", "show", first).out.startswith("Workspace    box-claude-shop\nMachine      box\n")
     assert cli("workspace", "list").out.splitlines()[0].startswith("WORKSPACE")
 
 

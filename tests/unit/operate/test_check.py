@@ -352,6 +352,26 @@ def test_where_a_transcript_came_from_must_be_told_and_must_agree(space: Path, c
 
 
 @pytest.mark.spec("CHECK-4")
+@pytest.mark.parametrize("read_data", [False, True])
+def test_a_crash_between_the_files_and_the_commit_has_lost_nothing(
+    memory: Path, space: Path, check: Check, read_data: bool
+) -> None:
+    aside = space / SESSIONS / ".revisions/long/1.jsonl.gz"
+    aside.parent.mkdir()
+    archive(space).rename(aside)  # what an upload of another transcript does before it commits
+    archive(space).write_bytes(gzip.compress(transcript(30, "other")))
+
+    found = only(check(read_data=read_data))
+
+    assert (found.severity, found.path) == ("warning", f"{SPACE}/{SESSIONS}/long.jsonl.gz")
+    assert "whole, at 2026/11/.revisions/long/1.jsonl.gz" in found.problem
+    services = open_services(Settings(root=memory))
+    services.core.archives.recover()
+    close_services(services)
+    assert check(read_data=True).findings == []
+
+
+@pytest.mark.spec("CHECK-4")
 def test_a_transcript_packed_by_another_program_is_well(memory: Path, space: Path, check: Check) -> None:
     archive(space, "foreign").write_bytes(gzip.compress(transcript(30, "foreign"), mtime=1_700_000_000))
     services = open_services(Settings(root=memory))

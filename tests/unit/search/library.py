@@ -14,7 +14,6 @@ from federated_memory.store.archive import Archives
 from federated_memory.store.changes import Actor
 from federated_memory.store.document import OVERVIEW, Key
 from federated_memory.store.documents import Documents
-from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry, new_workspace
 from federated_memory.store.root import Root
 

@@ -26,7 +26,7 @@ PATTERNS = st.lists(
     max_size=4,
 ).map("".join)
 EXAMPLES = settings(
-    max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -51,9 +51,9 @@ def oracle(query: Exact, text: bytes) -> list[int]:
 @pytest.mark.spec("FIND-6")
 @EXAMPLES
 @given(st.dictionaries(PATHS, BYTES, max_size=5), TEXTS, st.sampled_from(["literal", "regex"]), st.data())
+@pytest.mark.usefixtures("with_or_without_ripgrep")
 def test_every_matching_line_is_found_once(
     library: Library,
-    with_or_without_ripgrep: str,
     texts: dict[str, bytes],
     overview: bytes,
     mode: Mode,
@@ -99,14 +99,17 @@ def test_pages_go_on_where_the_last_one_ended_whatever_is_written_in_between(she
     shelf.write("5.md", "needle needle\nneedle\n")
     shelf.write("another.md", "needle\n")
 
-    rest = all_pages(lambda limit, after: shelf.knowledge("needle", "literal", limit=limit, after=after or first.next), 2)
+    rest = all_pages(
+        lambda limit, after: shelf.knowledge("needle", "literal", limit=limit, after=after or first.next), 2
+    )
 
     assert places(first) == [("5.md", 0), ("5.md", 1), ("4.md", 0), ("4.md", 1), ("3.md", 0)]
     assert [(hit.key, hit.line) for hit in rest] == [("3.md", 1), *((f"{n}.md", m) for n in (2, 1, 0) for m in (0, 1))]
 
 
 @pytest.mark.spec("FIND-6")
-def test_edits_by_hand_are_found(shelf: Shelf, with_or_without_ripgrep: str) -> None:
+@pytest.mark.usefixtures("with_or_without_ripgrep")
+def test_edits_by_hand_are_found(shelf: Shelf) -> None:
     shelf.write("note.md", "old words")
     (shelf.folder / "knowledge" / "note.md").write_text("new words")
     (shelf.folder / "knowledge" / "made by hand.md").write_text("more new words")
@@ -116,7 +119,8 @@ def test_edits_by_hand_are_found(shelf: Shelf, with_or_without_ripgrep: str) -> 
 
 
 @pytest.mark.spec("FIND-5")
-def test_only_documents_are_searched(shelf: Shelf, tmp_path: Path, with_or_without_ripgrep: str) -> None:
+@pytest.mark.usefixtures("with_or_without_ripgrep")
+def test_only_documents_are_searched(shelf: Shelf, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.md").write_text("needle")
@@ -184,7 +188,8 @@ def test_a_cursor_of_another_search_is_refused(shelf: Shelf, after: list[object]
 
 
 @pytest.mark.spec("FIND-10")
-def test_a_search_that_is_cancelled_says_so(shelf: Shelf, with_or_without_ripgrep: str) -> None:
+@pytest.mark.usefixtures("with_or_without_ripgrep")
+def test_a_search_that_is_cancelled_says_so(shelf: Shelf) -> None:
     shelf.write("a.md", "needle")
     cancelled = threading.Event()
     cancelled.set()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack, suppress
 
 import pytest
 from hypothesis import settings
@@ -15,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from federated_memory.errors import Conflict, FederatedMemoryError, NotFound
 from federated_memory.names import ETag, SessionId
 from tests.conftest import WORKSPACE
-from tests.unit.store.archive_rig import Crash, Interrupted, Rig, disk_error, small_members
+from tests.unit.store.archive_rig import Crash, Interrupted, Rig, disk_error, fast_folder, small_members
 
 SESSIONS = [SessionId("a"), SessionId("b")]
 
@@ -35,9 +33,9 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patches = small_members()
-        self.patches.__enter__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.patches = ExitStack()
+        self.patches.enter_context(small_members())
+        self.folder = self.patches.enter_context(fast_folder())
         self.rig = Rig(self.folder / "memory", is_durable=False)
         self.held: dict[SessionId, bytes] = {}
         self.kept: dict[tuple[SessionId, int], bytes] = {}
@@ -45,8 +43,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.rig.abandon()
-        shutil.rmtree(self.folder)
-        self.patches.__exit__(None, None, None)
+        self.patches.close()
 
     # -- what a client does
 
@@ -121,11 +118,8 @@ class ArchiveMachine(RuleBasedStateMachine):
     @rule(session=sessions, body=bodies, step=st.integers(0, 30), is_longer=st.booleans())
     def crash_in_an_upload(self, session: SessionId, body: bytes, step: int, is_longer: bool) -> None:
         body = self.held.get(session, b"") + body if is_longer else body
-        with Interrupted(step) as interrupted:
-            try:
-                self.rig.put(body, session)
-            except Crash:
-                pass
+        with Interrupted(step) as interrupted, suppress(Crash):
+            self.rig.put(body, session)
         self.restart()
         self.take_old_or_new(session, body, must_be_new=not interrupted.happened)
 
@@ -226,5 +220,5 @@ def check_pages(rig: Rig, session: SessionId, body: bytes) -> None:
     ]
 
 
-ArchiveMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+ArchiveMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=12, deadline=None)
 test_archives_hold_what_was_sent_whatever_happens = pytest.mark.spec("ARCH-3", "ARCH-12")(ArchiveMachine.TestCase)

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import zstandard
@@ -129,10 +130,8 @@ def test_a_flipped_bit_is_refused(at: int) -> None:
 @given(encoding=st.sampled_from(["gzip", "zstd"]), body=st.binary(max_size=200), magic=st.booleans())
 def test_rubbish_is_refused_and_nothing_else_happens(encoding: str, body: bytes, magic: bool) -> None:
     start = {"gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\xff", "zstd": b"\x28\xb5\x2f\xfd"}[encoding]
-    try:
+    with suppress(FederatedMemoryError):
         decoded(encoding, start + body if magic else body)
-    except FederatedMemoryError:
-        pass
 
 
 @pytest.mark.spec("ARCH-10")

@@ -229,7 +229,7 @@ def test_files_from_elsewhere_are_told_by_their_cuts(pieces: list[bytes], is_our
 
 
 @pytest.mark.spec("ARCH-2")
-def test_writing_goes_on_behind_any_member(tmp_path: Path) -> None:
+def test_writing_goes_on_behind_any_member() -> None:
     raw = LINE * 900 + b"z" * (LONGEST_MEMBER_BYTES + 7) + b"\n" + LINE * 3
     data, members = written(raw)
     lines = raw.count(b"\n")

@@ -135,7 +135,7 @@ class Recovery:
         ):
             name = f"{secrets.token_hex(6)}{SUFFIX}"
             folder.rename(file.rsplit("/", 1)[1], aside, name)
-        logger.warning("a file that is no transcript was put aside", extra={"workspace_id": workspace_id, "name": name})
+        logger.warning("a file that is no transcript was put aside", extra={"workspace_id": workspace_id, "file": name})
 
 
 def _is_settled(files: SessionFiles, rows: list[Archive]) -> bool:

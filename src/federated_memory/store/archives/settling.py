@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 
-from federated_memory.errors import Unavailable
 from federated_memory.fs import Folder
 from federated_memory.names import SessionId, WorkspaceId
 from federated_memory.store.archives.adopting import SCANNER, Adopting, Seen
 from federated_memory.store.archives.files import is_as_seen, open_folder, provenance_name, read_provenance
 from federated_memory.store.archives.member_scan import Scanned, scan_members
+from federated_memory.store.archives.mending import cut, cut_anew
 from federated_memory.store.archives.rows import Archive, ArchiveRows
-from federated_memory.store.archives.staging import Stage
 from federated_memory.store.archives.walk import SessionFiles
-from federated_memory.store.members import DamagedMember, MemberWriter, first_boundary, inflate_member
+from federated_memory.store.members import DamagedMember, inflate_member
 from federated_memory.store.root import Root
 
 
@@ -71,18 +70,20 @@ class Settling:
         if current and current.file != file:  # moved by hand
             current = replace(current, file=file, modified_ns=-1)
         with self._open(file) as folder:
-            descriptor = folder.open_file(_name(file))
-            try:
-                stat = os.fstat(descriptor)
-                if current and is_as_seen(stat, current) and not is_thorough:
-                    return
-                if current and stat.st_size > current.gzip_bytes and self._is_torn(descriptor, current):
-                    self._cut(folder, current, descriptor)
-                    done.cut += 1
-                    return
-                seen = self._read(folder, file, descriptor, current.raw_bytes if current else None)
-            finally:
-                os.close(descriptor)
+            stat = folder.stat(_name(file))
+            if current and is_as_seen(stat, current) and not is_thorough:
+                return
+            if current and stat.st_size > current.gzip_bytes and self._is_torn(folder, current):
+                stat = cut(self._root, self._workspace_id, folder, _name(file), current.gzip_bytes)
+                with self._root.database.transaction() as transaction:
+                    self._rows.update(transaction, replace(current, modified_ns=stat.st_mtime_ns, inode=stat.st_ino))
+                done.cut += 1
+                return
+            seen = self._read(folder, file, mark=current.raw_bytes if current else None)
+            if seen.scanned.problem and current is None and (size := self._acknowledged(folder, seen.scanned)):
+                cut(self._root, self._workspace_id, folder, _name(file), size)
+                seen = self._read(folder, file)
+                done.cut += 1
             if seen.scanned.problem:
                 done.problems.append(f"{self._shown(file)}: {seen.scanned.problem}")
                 return
@@ -91,59 +92,40 @@ class Settling:
             }
             done.adopted += self._adopting.current(folder, current, seen, others)
 
-    def _is_torn(self, descriptor: int, current: Archive) -> bool:
+    def _is_torn(self, folder: Folder, current: Archive) -> bool:
         """Is the last committed member intact, and what follows it no whole gzip?"""
+        descriptor = folder.open_file(_name(current.file))
         try:
             inflate_member(descriptor, self._rows.members(current.id)[-1])
+            return scan_members(descriptor, start=current.gzip_bytes).problem != ""
         except DamagedMember:
             return False
-        return scan_members(descriptor, start=current.gzip_bytes).problem != ""
+        finally:
+            os.close(descriptor)
 
-    def _cut(self, folder: Folder, current: Archive, descriptor: int) -> None:
-        """Remove what an append left that was never acknowledged."""
-        with self._root.locked(self._workspace_id):
-            if os.fstat(descriptor).st_nlink == 1:
-                writable = folder.open_file(_name(current.file), os.O_RDWR)
-                try:
-                    os.ftruncate(writable, current.gzip_bytes)
-                    os.utime(writable, ns=(current.modified_ns, current.modified_ns))
-                    os.fsync(writable)
-                finally:
-                    os.close(writable)
-                return
-            stage = Stage(self._root, copy_from=descriptor, copy_bytes=current.gzip_bytes)
-            stat = self._put(folder, current.file, stage)
-            with self._root.database.transaction() as transaction:
-                self._rows.update(transaction, replace(current, modified_ns=stat.st_mtime_ns, inode=stat.st_ino))
+    def _acknowledged(self, folder: Folder, scanned: Scanned) -> int:
+        """Where the bytes end that the provenance tells of, in a file without a row; 0 when they are not all there."""
+        known = read_provenance(folder, self._session_id)
+        ends = (member.gzip_end for member in scanned.members if known and member.sha256_so_far.hex() == known.sha256)
+        return next(ends, 0)
 
-    def _read(self, folder: Folder, file: str, descriptor: int, mark: int | None = None) -> Seen:
+    def _read(self, folder: Folder, file: str, *, mark: int | None = None) -> Seen:
         """Read a file from end to end; one that is whole, but cut into other members than ours, is written anew."""
-        stat = os.fstat(descriptor)
-        key, stamp = (self._workspace_id, file), (stat.st_size, stat.st_mtime_ns)
-        if key in self._damaged and self._damaged[key][0] == stamp:
-            return Seen(file, stat, Scanned(problem=self._damaged[key][1]))
-        scanned = scan_members(descriptor, mark=mark)
+        name = _name(file)
+        descriptor = folder.open_file(name)
+        try:
+            stat = os.fstat(descriptor)
+            key, stamp = (self._workspace_id, file), (stat.st_size, stat.st_mtime_ns)
+            if key in self._damaged and self._damaged[key][0] == stamp:
+                return Seen(file, stat, Scanned(problem=self._damaged[key][1]))
+            scanned = scan_members(descriptor, mark=mark)
+        finally:
+            os.close(descriptor)
         if scanned.problem:
             self._damaged[key] = (stamp, scanned.problem)
-        if scanned.problem or scanned.is_ours:
-            return Seen(file, stat, scanned)
-        stage = Stage(self._root)
-        try:
-            writer = MemberWriter(stage.write, first_boundary())
-            scan_members(descriptor, sink=writer.feed)
-            end = writer.finish()
-            if end.digest.hexdigest() != scanned.sha256:
-                raise Unavailable(f"The file of session {self._session_id} changes while it is read", hint="Retry")
-            with self._root.locked(self._workspace_id):
-                stat = self._put(folder, file, stage)
-        finally:
-            stage.discard()
-        return Seen(file, stat, replace(scanned, members=writer.members, gzip_bytes=end.gzip_offset))
-
-    def _put(self, folder: Folder, file: str, stage: Stage) -> os.stat_result:
-        self._root.temporary.rename(stage.seal(), folder, _name(file))
-        folder.sync_names()
-        return folder.stat(_name(file))
+        elif not scanned.is_ours:
+            scanned, stat = cut_anew(self._root, self._workspace_id, folder, name, scanned)
+        return Seen(file, stat, scanned)
 
     def _remove(self, current: Archive) -> None:
         with self._root.database.transaction() as transaction:
@@ -160,7 +142,7 @@ class Settling:
         current = next((row for row in rows.values() if row.is_current), None)
         for number, (file, stat) in sorted(files.revisions.items()):
             if current and number >= current.revision:
-                if stat.st_ino == current.inode:  # left by an upload that did not come to its end
+                if current.file in files.transcripts and os.path.samestat(stat, files.transcripts[current.file]):  # left by an upload that did not come to its end
                     with self._open(file) as folder:
                         folder.remove(_name(file))
                     done.swept += 1
@@ -179,11 +161,7 @@ class Settling:
 
     def _settle_revision(self, number: int, row: Archive | None, file: str, done: Recovered) -> None:
         with self._open(file) as folder:
-            descriptor = folder.open_file(_name(file))
-            try:
-                seen = self._read(folder, file, descriptor)
-            finally:
-                os.close(descriptor)
+            seen = self._read(folder, file)
         if seen.scanned.problem:
             done.problems.append(f"{self._shown(file)}: {seen.scanned.problem}")
         else:
