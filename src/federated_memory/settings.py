@@ -120,11 +120,10 @@ class Settings(BaseSettings):
     def is_loopback_bind(self) -> bool:
         return is_loopback(self.host)
 
-    def with_tokens(self, mcp_token: str, sync_token: str | None) -> Settings:
-        """These settings with the tokens that were made at first start."""
-        return self.model_copy(
-            update={"mcp_token": SecretStr(mcp_token), "sync_token": SecretStr(sync_token) if sync_token else None}
-        )
+    @property
+    def is_loopback_url(self) -> bool:
+        """Whether clients reach this server on this machine only, as far as PUBLIC_URL says."""
+        return not self.public_url or is_loopback(urlsplit(self.public_url).hostname or "")
 
 
 def is_loopback(host: str) -> bool:

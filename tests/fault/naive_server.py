@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -26,16 +26,24 @@ def make_handler(how: str, folder: Path) -> type[BaseHTTPRequestHandler]:
 
         def do_PUT(self) -> None:
             path = self._path()
-            body = self.rfile.read(int(self.headers["Content-Length"]))
             if how == "ack_first":
+                body = b"".join(self._pieces())
                 threading.Thread(target=write_later, args=(path, body), daemon=True).start()
+                etag = hashlib.sha256(body).hexdigest()
             elif how == "in_place":
-                write(path, body)
+                etag = write(path, self._pieces())
             else:
                 beside = path.with_name(f"{path.name}.{threading.get_ident()}.tmp")
-                write(beside, body)
+                etag = write(beside, self._pieces())
                 beside.rename(path)
-            self._answer(200, json.dumps({"status": "created"}).encode(), hashlib.sha256(body).hexdigest())
+            self._answer(200, json.dumps({"status": "created"}).encode(), etag)
+
+        def _pieces(self) -> Iterator[bytes]:
+            left = int(self.headers["Content-Length"])
+            while left:
+                piece = self.rfile.read(min(left, PIECE))
+                left -= len(piece)
+                yield piece
 
         def do_GET(self) -> None:
             try:
@@ -61,16 +69,18 @@ def make_handler(how: str, folder: Path) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def write(path: Path, body: bytes) -> None:
+def write(path: Path, pieces: Iterable[bytes]) -> str:
+    found = hashlib.sha256()
     with path.open("wb", buffering=0) as file:
-        for start in range(0, len(body), PIECE):
-            file.write(body[start : start + PIECE])
-        os.fsync(file.fileno())
+        for piece in pieces:
+            found.update(piece)
+            file.write(piece)
+    return found.hexdigest()
 
 
 def write_later(path: Path, body: bytes) -> None:
     time.sleep(0.02)
-    write(path, body)
+    write(path, [body])
 
 
 if __name__ == "__main__":

@@ -83,6 +83,13 @@ class Tokens:
         digest = digest_of(token)
         self._fixed.append((digest, Grant(name, role, digest[:32], write=() if role == "read" else ("*",))))
 
+    @property
+    def takes_uploads(self) -> bool:
+        """Whether there is any token that may upload."""
+        return any(grant.role == "sync" for _, grant in self._fixed) or any(
+            token.role == "sync" and not token.revoked_at for token in self._named.values()
+        )
+
     def on_revoke(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the fingerprint of every token that is revoked, so that open streams end."""
         self._listeners.append(listener)

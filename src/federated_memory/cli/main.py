@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -43,4 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
+    """The command, as the shell calls it."""
+    os.umask(0o077)  # whatever is made is the owner's alone, the state database included
     sys.exit(main())

@@ -54,9 +54,9 @@ def run(_: argparse.Namespace) -> int:
 
 
 def _ensure_safe_tokens(settings: Settings) -> None:
-    """Raises: InvalidArgument: the example tokens of `make run` on an address that others reach."""
+    """Raises: InvalidArgument: the example tokens of `make run` where others can reach the server."""
     tokens = {token.get_secret_value() for token in (settings.mcp_token, settings.sync_token) if token}
-    if tokens & EXAMPLE_TOKENS and not settings.is_loopback_bind:
+    if tokens & EXAMPLE_TOKENS and not (settings.is_loopback_bind and settings.is_loopback_url):
         raise InvalidArgument(
             "The example tokens are for a loopback address only",
             hint="Set MCP_TOKEN and SYNC_TOKEN to secrets of yours",

@@ -58,10 +58,12 @@ class Folder:
     Names are single parts that `names` has parsed or that we made; they are still refused when they hold a separator.
     """
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_staging")
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, staging: Folder | None = None) -> None:
+        """`staging` is where this folder and those below it make their temporary files; None: beside the real ones."""
         self._fd = descriptor
+        self._staging = staging
 
     @classmethod
     def open(cls, path: Path, *, create: bool = False) -> Folder:
@@ -99,7 +101,11 @@ class Folder:
         except BaseException:
             os.close(current)
             raise
-        return Folder(current)
+        return Folder(current, self._staging)
+
+    def staged_in(self, staging: Folder) -> Folder:
+        """The same folder with its temporary files, and those of the folders below it, in `staging`."""
+        return Folder(os.dup(self._fd), staging)
 
     def open_file(self, name: str, flags: int = 0) -> int:
         """A descriptor of the regular file `name`, for reading unless `flags` say more; the caller closes it.
@@ -182,14 +188,15 @@ class Folder:
         Raises:
             OSError: A step failed. A full disk leaves the old bytes and no temporary file.
         """
+        staging = self._staging or self
         temporary = temporary_name(name)
-        self.create(temporary, data)
+        staging.create(temporary, data)
         try:
-            self.rename(temporary, self, name)
+            staging.rename(temporary, self, name)
             self.sync_names()
         except BaseException:
             with suppress(OSError):
-                self.remove(temporary)
+                staging.remove(temporary)
             raise
 
     def append(self, name: str, data: bytes) -> None:

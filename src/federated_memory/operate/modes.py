@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 PRIVATE_FOLDERS = (".", "_meta")
 SECRETS = ("secret.key", "generated-tokens.env", "control.json", "tokens.json", "workspaces.json")
-"""Files of `_meta` that nobody else may read."""
+"""Files of `_meta` that nobody else may read. The databases, which SQLite makes, rely on the folder."""
 
 
 class Open(NamedTuple):

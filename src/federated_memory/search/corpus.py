@@ -38,6 +38,7 @@ class Corpus:
             for kind in ("knowledge", "overview")
             for document in documents.list(workspace_id, kind)
         }
+        self._named = {"/".join((key.workspace_id, *key.folders, key.name)).encode(): key for key in self._known}
 
     def __enter__(self) -> Corpus:
         return self
@@ -79,14 +80,16 @@ class Corpus:
                             yield Key(workspace_id, "knowledge", DocumentPath(path))
 
     def key_of(self, name: bytes) -> Key | None:
-        """The document that a file below `names` holds."""
-        try:
-            workspace_id, kind, path = (*name.decode().split("/", 2), "")[:3]
-        except (UnicodeDecodeError, ValueError):
-            return None
-        if kind == OVERVIEW:
-            return Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
-        return None if document_path_problem(path) else Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
+        """The document that a file below `names` holds, unless its name is not legal."""
+        key = self._named.get(name)
+        if key is None:
+            workspace_id, _, rest = name.decode("utf-8", "replace").partition("/")
+            kind, _, path = rest.partition("/")
+            if rest == OVERVIEW:
+                return Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
+            if kind == "knowledge" and not document_path_problem(path):
+                return Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
+        return key
 
     def current(self, keys: Iterable[Key]) -> list[Document]:
         """What is known of these documents, brought up to their files; those that are gone are left out."""

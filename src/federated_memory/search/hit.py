@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from federated_memory.errors import InvalidArgument
 from federated_memory.names import WorkspaceId
 
+T = TypeVar("T")
 Kind = Literal["knowledge", "overview", "session"]
 After = tuple[str | int | float, ...]
 """Where a page ended. Opaque to callers; survives JSON."""
@@ -86,9 +87,17 @@ def parse_after(after: Sequence[object] | None, *types: type, rest: type | None 
     return tuple(after)  # type: ignore[arg-type]
 
 
-def descending(text: str) -> tuple[int, ...]:
-    """A sort key that puts the greatest text first."""
-    return (*(-byte for byte in text.encode()), 1)
+def sort_places(rows: list[T], place: Callable[[T], After], falling: int) -> None:
+    """Sort by place: the first `falling` values from the greatest down, the others from the least up."""
+    rows.sort(key=lambda row: place(row)[falling:])
+    rows.sort(key=lambda row: place(row)[:falling], reverse=True)
+
+
+def comes_after(place: After, other: After, falling: int) -> bool:
+    """Whether `place` stands behind `other` when sorted so."""
+    if place[:falling] != other[:falling]:
+        return place[:falling] < other[:falling]
+    return place[falling:] > other[falling:]
 
 
 def is_within(at: str, since: str | None, until: str | None) -> bool:

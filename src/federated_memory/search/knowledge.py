@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from federated_memory.search.corpus import Corpus
-from federated_memory.search.hit import After, Budget, Found, Hit, descending, is_within, parse_after
+from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, is_within, parse_after, sort_places
 from federated_memory.search.literals import Literals
 from federated_memory.search.query import Exact
 from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
@@ -22,6 +22,7 @@ _NOT_IN_FILES = re.compile("[\n\r\0\ufffd]")  # line ends, what no argument hold
 _NOT_ASCII = re.compile("[^ -~]")
 _FILES = ("--files-with-matches", "--null")
 _PAST_ALL_LINES = 2**53 - 1
+_FALLING = 1  # of a place: the time
 
 
 def search_exact(
@@ -40,22 +41,22 @@ def search_exact(
     if budget.is_spent():
         return Found([], None, False, f"Nothing was searched: {budget.reason}")
     documents = [document for document in corpus.current(keys) if is_within(document.updated_at, since, until)]
-    documents.sort(key=lambda document: _order(_place(document)))
+    sort_places(documents, place_of, _FALLING)
     if begin:
-        documents = [document for document in documents if _order(_place(document)) >= _order(begin)]
+        documents = [document for document in documents if not comes_after(begin[:4], place_of(document), _FALLING)]
     hits: list[Hit] = []
     reached = begin
     for number, document in enumerate(documents):
         if number and budget.is_spent():
             note = f"{budget.reason}; {number} of {len(documents)} documents were searched"
             return Found(hits, reached, False, note)
-        first_line = int(begin[4]) + 1 if begin and begin[:4] == _place(document) else 0
+        first_line = int(begin[4]) + 1 if begin and begin[:4] == place_of(document) else 0
         for hit in _hits(corpus, query, document, first_line):
             if len(hits) == limit:
                 return Found(hits, reached, not problem, problem)
             hits.append(hit)
-            reached = (*_place(document), hit.line)
-        reached = (*_place(document), _PAST_ALL_LINES)
+            reached = (*place_of(document), hit.line)
+        reached = (*place_of(document), _PAST_ALL_LINES)
     return Found(hits, None, not problem, problem)
 
 
@@ -74,12 +75,8 @@ def hit_in(document: Document, line: int, excerpt: str, score: float = 0.0) -> H
     return Hit(key.kind, key.workspace_id, key.path, line, "", document.title, document.updated_at, excerpt, score)
 
 
-def _place(document: Document) -> After:
+def place_of(document: Document) -> After:
     return document.updated_at, document.key.workspace_id, document.key.kind, document.key.path
-
-
-def _order(place: After) -> tuple[object, ...]:
-    return descending(str(place[0])), *place[1:4]
 
 
 def _candidates(corpus: Corpus, query: Exact, budget: Budget) -> tuple[Iterable[Key], str]:

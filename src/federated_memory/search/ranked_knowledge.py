@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from federated_memory.search.corpus import Corpus
-from federated_memory.search.hit import After, Budget, Found, Hit, descending, is_within, parse_after
-from federated_memory.search.knowledge import NAMES_PER_RUN, hit_in
+from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, is_within, parse_after, sort_places
+from federated_memory.search.knowledge import NAMES_PER_RUN, hit_in, place_of
 from federated_memory.search.query import Ranked
 from federated_memory.search.ranking import (
     Matcher,
@@ -37,6 +37,7 @@ _OPTIONS = (
     "--only-matching", "--with-filename", "--line-number", "--no-heading", "--null", f"--max-count={_LINES_PER_FILE}",
 )  # fmt: skip
 _RIPGREP_EDGE = r"(?-u:\b)"
+_FALLING = 2  # of a place: score and time
 _BETWEEN_TITLES = "\n" * 10  # more than a phrase reaches across
 
 
@@ -56,12 +57,14 @@ class _Tally:
     def add(self, line: int, numbers: Sequence[int], values: Sequence[float]) -> None:
         for number in numbers:
             self.counts[number] += 1
-        self.recent = {at: terms for at, terms in self.recent.items() if at > line - _PASSAGE_LINES}
         self.recent[line] = self.recent.get(line, 0) | bits(numbers)
         near = 0
-        for terms in self.recent.values():
-            near |= terms
-        if near != self.passage and sum_of(values, near) > sum_of(values, self.passage):
+        for at, terms in list(self.recent.items()):
+            if at <= line - _PASSAGE_LINES:
+                del self.recent[at]
+            else:
+                near |= terms
+        if near & ~self.passage and sum_of(values, near) > sum_of(values, self.passage):
             self.passage = near
 
 
@@ -88,32 +91,23 @@ def search_ranked(
     weights = tuple(map(float, begin[6:])) if begin else weights_of(query.terms, counts, len(list(corpus.known())))
     if begin:
         changed = changed_since(feed, head)
-        documents = [document for document in documents if _place(document)[1:] not in changed]
-    ranked = [(_score(document, tallies[document.key], weights), document) for document in documents]
-    ranked.sort(key=lambda pair: _order((pair[0], *_place(pair[1]))))
+        documents = [document for document in documents if place_of(document)[1:] not in changed]
+    scores = {document.key: _score(document, tallies[document.key], weights) for document in documents}
+    ranked = [((scores[document.key], *place_of(document)), document) for document in documents]
+    sort_places(ranked, lambda row: row[0], _FALLING)
     hits: list[Hit] = []
     reached: After | None = None
-    for score, document in ranked:
-        place = (score, *_place(document))
-        if begin and _order(place) <= _order(begin[1:6]):
+    for place, document in ranked:
+        if begin and not comes_after(place, begin[1:6], _FALLING):
             continue
         if len(hits) == limit:
             return Found(hits, reached, not problem, problem)
         if budget.is_cancelled():
             return Found(hits, reached, False, budget.reason)
-        if hit := _hit(corpus, matcher, document, tallies[document.key], weights, score):
+        if hit := _hit(corpus, matcher, document, tallies[document.key], weights, scores[document.key]):
             hits.append(hit)
         reached = (head, *place, *weights)
     return Found(hits, None, not problem, problem)
-
-
-def _place(document: Document) -> tuple[str, str, str, str]:
-    return document.updated_at, document.key.workspace_id, document.key.kind, document.key.path
-
-
-def _order(place: After) -> tuple[object, ...]:
-    score, updated_at, *rest = place
-    return -float(score), descending(str(updated_at)), *rest
 
 
 def _score(document: Document, tally: _Tally, weights: Weights) -> float:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.names import WorkspaceId
-from federated_memory.search.hit import After, Budget, Found, Hit, parse_after
+from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after, sort_places
 from federated_memory.search.query import Ranked, plain
 from federated_memory.search.ranking import (
     Matcher,
@@ -29,8 +29,8 @@ from federated_memory.search.ranking import (
     sum_of,
     weights_of,
 )  # fmt: skip
-from federated_memory.search.raw_lines import LONGEST_LINE_BYTES, raw_terms_pattern
-from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, order_of, place_of, reader_for
+from federated_memory.search.raw_lines import LONGEST_LINE_BYTES, filter_for_terms
+from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of, reader_for
 from federated_memory.search.sessions import hit_in
 from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
@@ -41,6 +41,7 @@ _USUAL_BYTES = 800
 _TOOL_FACTOR, _SYSTEM_FACTOR, _CALL_FACTOR = 0.45, 0.5, 0.7
 _REST_SHARE = 0.3  # of the weight of what only the rest of the session holds
 _RANK_FACTORS = (1.0, 0.6, 0.45)  # of a session's best turns: one session does not fill the page
+_FALLING = 4  # of a place: score, time, session, workspace
 _KEPT_TURNS = 24
 _KEPT_SESSIONS = 2_000
 
@@ -110,12 +111,13 @@ def search_ranked(
     head = int(begin[0]) if begin else feed.head()
     changed = changed_since(feed, head) if begin else set()
     matcher = Matcher(query.terms)
-    pattern = raw_terms_pattern(query.terms)
+    lines_filter = filter_for_terms(query.terms)
     values = [term.weight for term in query.terms.wanted]
     stop = threading.Event()
 
     def work(archive: Archive) -> _Session:
-        session = _Session(archive, Walk(archives, archive, pattern, 0, lambda: stop.is_set() or budget.is_spent()))
+        walk = Walk(archives, archive, lines_filter, 0, lambda: stop.is_set() or budget.is_spent())
+        session = _Session(archive, walk)
         with closing(session.walk.turns()) as lines:
             for turns in lines:
                 for turn in _matching(archive, matcher, scope, turns, values):
@@ -138,13 +140,13 @@ def search_ranked(
                 break
     rows = best.rows()
     hits = []
-    for score, archive, turn in rows[:limit]:
-        if hit := _hit(archives, archive, matcher, scope, turn, best.weights, score):
+    for place, archive, turn in rows[:limit]:
+        if hit := _hit(archives, archive, matcher, scope, turn, best.weights, place[0]):
             hits.append(hit)
-    if len(rows) <= limit:
-        return notes.found(hits, None)
-    score, archive, turn = rows[limit - 1]
-    return notes.found(hits, (head, score, *place_of(archive), turn.line, turn.role, *best.weights))
+    return notes.found(hits, (head, *rows[limit - 1][0], *best.weights) if len(rows) > limit else None)
+
+
+_Row = tuple[tuple[float, str, str, str, int, str], Archive, _Turn]
 
 
 class _Best:
@@ -154,7 +156,7 @@ class _Best:
         self._query = query
         self._wanted = wanted
         self._fixed = weights
-        self._begin = _order(float(begin[1]), *begin[2:7]) if begin else None
+        self._begin = begin[1:7] if begin else None
         self._holding: Counter[int] = Counter()
         self._lines = 0
         self._sessions: list[_Session] = []
@@ -174,19 +176,18 @@ class _Best:
             kept = {id(archive) for _, archive, _ in self.rows()[:_KEPT_SESSIONS]}
             self._sessions = [session for session in self._sessions if id(session.archive) in kept]
 
-    def rows(self) -> list[tuple[float, Archive, _Turn]]:
-        """Scored turns in the order of the answer, those of earlier pages left out."""
+    def rows(self) -> list[_Row]:
+        """Places and turns in the order of the answer, those of earlier pages left out."""
         weights = self.weights
         rows = [
-            (_order(score, *place_of(session.archive), turn.line, turn.role), score, session.archive, turn)
+            ((score, *place_of(session.archive), turn.line, turn.role), session.archive, turn)
             for session in self._sessions
             for score, turn in session.ranked(weights)
         ]
-        return [row[1:] for row in sorted(rows, key=lambda row: row[0]) if self._begin is None or row[0] > self._begin]
-
-
-def _order(score: float, *place: object) -> tuple[object, ...]:
-    return -score, order_of(place), place[3:]
+        if self._begin:
+            rows = [row for row in rows if comes_after(row[0], self._begin, _FALLING)]
+        sort_places(rows, lambda row: row[0], _FALLING)
+        return rows
 
 
 def _matching(archive: Archive, matcher: Matcher, scope: Scope, turns: Iterable[Turn], values: Weights) -> list[_Turn]:

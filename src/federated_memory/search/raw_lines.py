@@ -9,7 +9,7 @@ a slash command is moved up to them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from federated_memory.search.literals import Literals
 from federated_memory.search.query import Pattern, compile_pattern
@@ -19,51 +19,78 @@ LONGEST_LINE_BYTES = 8 * 1024**2
 _RUN = re.compile("[0-9A-Za-z]{3,}")
 _FOREIGN_RUN = re.compile("[^\0-\x7f\ufffd]+")
 _NUMBER = re.compile("[0-9]*[eE]?[0-9]*")
+_TRIED_ALONE = 4
 _OWN_WORDS = ("tool",)
-_ASCII_ESCAPED = r"\\u00[2-7]|command-args"
-_FOLDS_TO_ASCII = r"\\u212[aA]|\\u017[fF]"  # the Kelvin sign is a k, the long s an s
+_MOVED = "command-args"
+_ASCII_ESCAPED = r"\\u00[2-7]"
+_FOLDING_ESCAPED = r"\\u(?:00[2-7]|212[aA]|017[fF])"  # the Kelvin sign is a k, the long s an s
 _ANYTHING_ESCAPED = r"\\u"
 
 
-def raw_pattern(literals: Literals) -> Pattern | None:
-    """A pattern in every raw line whose text holds all the literals; None when each line has to be looked at."""
+class RawFilter:
+    """Passes every raw line that may hold a match, and few others: those with one of the texts, or with an escape that
+    may spell it; and of lines without such an escape, only those that hold all of `needed` too.
+
+    Patterns are tried one by one: RE2 looks for a plain text four times faster than for alternatives, or more.
+    """
+
+    def __init__(self, texts: Sequence[str], escapes: Sequence[str], needed: Iterable[str] = ()) -> None:
+        self._escapes = [compile_pattern(escape) for escape in escapes]
+        self._each = [*map(compile_pattern, texts), *self._escapes]
+        self._any = compile_pattern("|".join((*texts, *escapes)))
+        self._needed = [text.encode() for text in needed]
+
+    def pattern_in(self, raw: bytes) -> Pattern | None:
+        """A pattern of all the lines of `raw` that may pass; None when none does."""
+        found = [pattern for pattern in self._each if pattern.search(raw)]
+        return found[0] if len(found) == 1 else self._any if found else None
+
+    def passes(self, line: bytes) -> bool:
+        """The last word on a line with the pattern."""
+        return all(text in line for text in self._needed) or any(escape.search(line) for escape in self._escapes)
+
+
+def filter_for(literals: Literals) -> RawFilter | None:
+    """What passes every raw line whose text holds all the literals; None when each line has to be looked at."""
     runs = [run for text in literals.texts for run in _RUN.findall(text) if _stands_as_it_is(run)]
+    if runs and not literals.ignores_case:
+        return RawFilter([max(runs, key=len)], [_ASCII_ESCAPED, _MOVED], runs)
     if runs:
-        escapes = _ASCII_ESCAPED + (f"|{_FOLDS_TO_ASCII}" if literals.ignores_case else "")
-    else:
-        runs = [run for text in literals.texts for run in _FOREIGN_RUN.findall(text)]
-        escapes = _ANYTHING_ESCAPED
-    if not runs:
-        return None
-    run = max(runs, key=len)
-    return compile_pattern((f"(?i:{run})" if literals.ignores_case else run) + "|" + escapes)
+        return RawFilter([f"(?i:{max(runs, key=len)})"], [_FOLDING_ESCAPED, _MOVED])
+    foreign = [run for text in literals.texts for run in _FOREIGN_RUN.findall(text)]
+    if foreign:
+        run = max(foreign, key=len)
+        return RawFilter([f"(?i:{run})" if literals.ignores_case else run], [_ANYTHING_ESCAPED])
+    return None
+
+
+def filter_for_terms(terms: Terms) -> RawFilter:
+    """What passes every raw line whose text may hold one of the wanted terms."""
+    needles = [term.needle_pattern() for term in terms.wanted]
+    escape = _ASCII_ESCAPED if all(needle.isascii() for needle in needles) else _ANYTHING_ESCAPED
+    return RawFilter(needles if len(needles) <= _TRIED_ALONE else ["|".join(needles)], [escape])
 
 
 def _stands_as_it_is(run: str) -> bool:
     return not _NUMBER.fullmatch(run) and not any(run.lower() in word for word in _OWN_WORDS)
 
 
-def raw_terms_pattern(terms: Terms) -> Pattern:
-    """A pattern in every raw line whose text may hold one of the wanted terms."""
-    needles = [term.needle_pattern() for term in terms.wanted]
-    escapes = _ASCII_ESCAPED if all(needle.isascii() for needle in needles) else _ANYTHING_ESCAPED
-    return compile_pattern("|".join((*needles, escapes)))
-
-
-def lines_with(pattern: Pattern | None, raw: bytes, first_line: int) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of the lines of a member that hold the pattern."""
+def lines_with(lines: RawFilter | None, raw: bytes, first_line: int) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of the lines of a member that pass."""
+    if lines is None:
+        yield from enumerate(raw.removesuffix(b"\n").split(b"\n"), first_line)
+        return
+    pattern = lines.pattern_in(raw)
+    at = counted = 0
     line = first_line
-    counted = at = 0
-    while at < len(raw):
-        found = pattern.search(raw, at) if pattern is not None else None
-        if pattern is not None and found is None:
-            return
-        start = at if found is None else raw.rfind(b"\n", at, found.start()) + 1 or at
-        end = raw.find(b"\n", at if found is None else found.start())
-        end = end if end >= 0 else len(raw)
+    while pattern is not None and at < len(raw) and (found := pattern.search(raw, at)) is not None:
+        start = raw.rfind(b"\n", at, found.start()) + 1 or at
+        end = raw.find(b"\n", found.start())
         line += raw.count(b"\n", counted, start)
         counted = start
-        yield line, raw[start:end]
+        end = end if end >= 0 else len(raw)
+        if lines.passes(data := raw[start:end]):
+            yield line, data
         at = end + 1
 
 

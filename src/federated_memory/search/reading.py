@@ -14,9 +14,8 @@ from typing import TypeVar, cast, get_args
 
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.names import WorkspaceId
-from federated_memory.search.hit import After, Found, Hit, descending, is_within
-from federated_memory.search.query import Pattern
-from federated_memory.search.raw_lines import lines_with, whole_lines
+from federated_memory.search.hit import After, Found, Hit, is_within
+from federated_memory.search.raw_lines import RawFilter, lines_with, whole_lines
 from federated_memory.store.archive import Archive, Archives
 from federated_memory.transcripts import Agent, Reader, Role, Turn, detect, read_turns, reader_of
 
@@ -77,7 +76,7 @@ class Walk:
 
     archives: Archives
     archive: Archive
-    pattern: Pattern | None
+    filter: RawFilter | None
     first_line: int
     is_over: Callable[[], bool]
     reached: int = field(init=False)
@@ -89,7 +88,7 @@ class Walk:
         self.reached = self.first_line
 
     def turns(self) -> Generator[list[Turn], None, None]:
-        """The turns of each line that may hold the pattern. Looks at one member at least, even if it is over."""
+        """The turns of each line that passes the filter. Looks at one member at least, even if it is over."""
         try:
             reader = reader_for(self.archives, self.archive)
             with closing(self._members()) as members:
@@ -100,7 +99,7 @@ class Walk:
                     if raw is None:
                         self.long_lines += 1
                         continue
-                    for line, data in lines_with(self.pattern, raw, first_line):
+                    for line, data in lines_with(self.filter, raw, first_line):
                         if line >= self.first_line:
                             yield from self._turns_of(reader, data, line)
         except (FederatedMemoryError, OSError):  # `check` says what is wrong
@@ -126,16 +125,11 @@ def reader_for(archives: Archives, archive: Archive) -> Reader:
 
 
 Place = tuple[str, str, str]
-"""`started_at`, session and workspace: where an archive stands among all."""
+"""`started_at`, session and workspace; the greatest comes first."""
 
 
 def place_of(archive: Archive) -> Place:
     return archive.started_at, archive.session_id, archive.workspace_id
-
-
-def order_of(place: Sequence[object]) -> tuple[object, ...]:
-    """Sorts newest first."""
-    return tuple(descending(str(part)) for part in place[:3])
 
 
 def newest_first(
@@ -146,9 +140,8 @@ def newest_first(
     # Nothing sorts between a session's id and the same id with a NUL.
     after = (str(begin[0]), f"{begin[1]}\0") if begin else None
     streams = (_pages(archives, workspace_id, scope, after, max(5, _PAGE // len(ids))) for workspace_id in ids)
-    first = order_of(begin) if begin else ()
-    for archive in heapq.merge(*streams, key=lambda archive: order_of(place_of(archive))):
-        if scope.may_hold(archive) and order_of(place_of(archive)) >= first:
+    for archive in heapq.merge(*streams, key=place_of, reverse=True):
+        if scope.may_hold(archive) and (begin is None or place_of(archive) <= tuple(begin[:3])):
             yield archive
 
 

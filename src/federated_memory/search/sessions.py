@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from federated_memory.names import WorkspaceId
 from federated_memory.search.hit import After, Budget, Found, Hit, parse_after
 from federated_memory.search.query import Exact, plain
-from federated_memory.search.raw_lines import raw_pattern
+from federated_memory.search.raw_lines import filter_for
 from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of
 from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
@@ -42,7 +42,7 @@ def search_exact(
 ) -> Found:
     """Every line and role with a match, once: newest session first, then by line and role."""
     begin = parse_after(after, str, str, str, int, str)
-    pattern = raw_pattern(query.literals)
+    lines_filter = filter_for(query.literals)
     stop = threading.Event()
 
     def work(archive: Archive) -> _Part:
@@ -50,7 +50,7 @@ def search_exact(
         if begin and begin[:3] == place_of(archive):
             line, role = int(begin[3]), str(begin[4])
             first = (line + 1, "") if role == _PAST_ALL_ROLES else (line, role)
-        walk = Walk(archives, archive, pattern, first[0], lambda: stop.is_set() or budget.is_spent())
+        walk = Walk(archives, archive, lines_filter, first[0], lambda: stop.is_set() or budget.is_spent())
         hits: list[Hit] = []
         with closing(walk.turns()) as lines:
             for turns in lines:

@@ -8,7 +8,7 @@ MAX_CHARACTERS = 300
 _MAX_LINES = 3
 _LEAD_CHARACTERS = 80  # shown before the match when its line is too long
 _MAX_MARKED_BYTES = 180
-_AROUND_BYTES = 4 * MAX_CHARACTERS
+_AROUND_BYTES = 2 * MAX_CHARACTERS
 _ANCHOR = "\ue000"
 _UNREADABLE = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), ord(_ANCHOR)), " ")
 del _UNREADABLE[ord("\n")]

@@ -42,7 +42,7 @@ class StatusService:
             bytes=size,
             last_change=core.root.feed.head(),
             free_bytes=core.root.free_bytes(),
-            uploads=core.settings.sync_token is not None,
+            uploads=core.tokens.takes_uploads,
             ready=not reasons,
             reasons=reasons,
         )

@@ -237,7 +237,10 @@ class Archives:
         return self._recovery.workspace(workspace_id, is_thorough=True)
 
     def problem(self, archive: Archive) -> str:
-        """What is wrong with an archive's file, read from end to end; empty when it holds what was acknowledged."""
+        """What is wrong with an archive's file, read from end to end; empty when it holds what was acknowledged.
+
+        It may grow meanwhile.
+        """
         return self._recovery.problem(archive)
 
     def nothing_grows(self) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from federated_memory.errors import Conflict, InvalidArgument, NotFound, TooLarge, Unavailable
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.fs.folder import read_fully, storage_errors, temporary_name
-from federated_memory.names import WorkspaceId, etag_of, fold
+from federated_memory.names import ETag, WorkspaceId, etag_of, fold
 from federated_memory.store import versions
 from federated_memory.store.changes import Actor, now
 from federated_memory.store.document import Document, DocumentKind, Key, Written, stamp_of, title_of
@@ -226,7 +226,7 @@ class Documents:
 
     def _observe(self, key: Key) -> tuple[Document | None, tuple[bytes, str] | None]:
         self._journal.ensure_settled(key)
-        known = self.find(key)
+        known = self.find(key) or self._remembered(key)
         found = self._read_file(key)
         if found is None:
             if known is not None and not known.deleted:
@@ -235,12 +235,24 @@ class Documents:
         text, stamp = found
         if known is not None and not known.deleted and known.etag == etag_of(text):
             if known.stamp != stamp:
-                known = Document(key, known.version, known.etag, known.bytes, known.title, known.updated_at, stamp)
+                title = title_of(text, key)
+                known = Document(key, known.version, known.etag, len(text), title, known.updated_at, stamp)
                 with self._root.database.transaction() as transaction:
                     self._upsert(transaction, known)
             return known, found
         known = self._record(key, known, text, SCANNER, "external", stamp=stamp)
         return known, found
+
+    def _remembered(self, key: Key) -> Document | None:
+        """What the versions alone tell of a document, when the state database is new: counting goes on from there."""
+        try:
+            with self._versions_folder(key) as folder:
+                last, highest = versions.last_kept(folder)
+        except (FileNotFoundError, NotRegular):
+            return None
+        if last is None or last.version < highest:
+            return Document(key, highest, ETag(""), 0, "", "", "", deleted=True) if highest else None
+        return Document(key, last.version, ETag(last.etag), 0, "", last.at, "", deleted=last.operation == "delete")
 
     def _read_file(self, key: Key) -> tuple[bytes, str] | None:
         """The bytes and stamp of the file; None when there is none that may be served."""

@@ -36,13 +36,15 @@ class Root:
         self.path = path.resolve()
         self._min_free_bytes = min_free_bytes
         self._folder = Folder.open(self.path, create=True)
-        self.meta = self._folder.folder("_meta", create=True)
+        with self._folder.folder("_meta", create=True) as meta:
+            self.temporary = meta.folder(TEMPORARY, create=True)
+            self.meta = meta.staged_in(self.temporary)
         self._lock = RootLock(self.path / "_meta" / "lock")
         self._lock.acquire()
         try:
             self._check_format()
-            self.workspaces = self._folder.folder("workspaces", create=True)
-            self.temporary = self.meta.folder(TEMPORARY, create=True)
+            with self._folder.folder("workspaces", create=True) as workspaces:
+                self.workspaces = workspaces.staged_in(self.temporary)
             self._sweep()
             self.database = Database(self.path / "_meta" / "state.sqlite3")
             self.feed = ChangeFeed(self.database)

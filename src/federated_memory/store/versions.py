@@ -7,13 +7,16 @@ version, etag, at, by, source, operation. A deletion is a line with the version 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from federated_memory.fs import Folder
+from federated_memory.names import etag_of
 
 LOG = "log.jsonl"
+_COPY = re.compile(r"[0-9]{6,}\.md\Z")
 _MAX_LINE_BYTES = 1024
 
 
@@ -78,12 +81,24 @@ def sync(folder: Folder, entries: Sequence[tuple[Version, bytes | None]]) -> Non
     folder.sync_names()
 
 
+def last_kept(folder: Folder) -> tuple[Version | None, int]:
+    """The last line of the log, and the highest version that the log or a copy has; 0 when there is none."""
+    log = read_log(folder)
+    numbers = [int(entry.name[:-3]) for entry in folder.entries() if _COPY.match(entry.name)]
+    return (log[-1] if log else None), max([0, *numbers, *(entry.version for entry in log)])
+
+
 def _keep_copy(folder: Folder, name: str, text: bytes) -> None:
     try:
         folder.create(name, text, sync=False)
     except FileExistsError:
-        if folder.read(name) != text:
-            folder.replace(name, text)
+        found = folder.read(name)
+        if found == text:
+            return
+        if not text.startswith(found.rstrip(b"\0")):
+            # No torn beginning of ours: somebody's text, which nothing may replace. `check` reports it.
+            folder.rename(name, folder, f"{name.removesuffix('.md')}.displaced-{etag_of(found)[:8]}.md")
+        folder.replace(name, text)
 
 
 def _newest(folder: Folder, count: int) -> list[Version]:

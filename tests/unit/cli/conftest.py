@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def cli(
     monkeypatch.setenv("MEMORY_ROOT", str(memory))
     monkeypatch.chdir(tmp_path)
     root_logger = logging.getLogger()
-    before = root_logger.handlers[:], root_logger.level
+    before, umask = (root_logger.handlers[:], root_logger.level), os.umask(0o022)
 
     def run(*arguments: str, **environment: str) -> Ran:
         with pytest.MonkeyPatch.context() as more:
@@ -59,6 +60,7 @@ def cli(
 
     yield run
     root_logger.handlers[:], root_logger.level = before
+    os.umask(umask)
 
 
 @pytest.fixture

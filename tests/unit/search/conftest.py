@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
+from federated_memory.transcripts.times import parse_time
 from tests.unit.search.library import Library, Shelf
 
 
@@ -21,7 +23,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     documents = Documents(root, Journal(root), max_bytes=1024**2)
     archives = Archives(root)
     search = Search(root, documents, archives, timeout_seconds=60)
-    yield Library(root, Registry(root), documents, archives, search)
+    ticks = itertools.count(1_800_000_000_000)
+    with pytest.MonkeyPatch.context() as patch:  # no two writes in one millisecond
+        patch.setattr("federated_memory.store.documents.now", lambda: parse_time(next(ticks)))
+        yield Library(root, Registry(root), documents, archives, search)
     search.close()
     root.close()
 

@@ -16,7 +16,7 @@ from federated_memory.errors import InvalidArgument
 from federated_memory.search import Mode, parse_query
 from federated_memory.search.literals import Literals
 from federated_memory.search.query import Exact, plain
-from federated_memory.search.raw_lines import LONGEST_LINE_BYTES, lines_with, raw_pattern, whole_lines
+from federated_memory.search.raw_lines import LONGEST_LINE_BYTES, filter_for, lines_with, whole_lines
 from federated_memory.transcripts import Agent, detect, read_turns, reader_of
 from tests.unit.search.library import Library, Shelf, all_pages, claude, jsonl, keys
 
@@ -24,7 +24,8 @@ EXAMPLES = settings(
     max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 WORDS = ["foo", "Foo", "tool", "image", "true", " ", "\n", '"', "\\", "é", "配置", "\\u0061", "\x1b", "k",
-         "\u212a", "ſ", "data:image/png;base64,AAAA", "<command-name>/x</command-name><command-args>a foo</command-args>bar",
+         "\u212a", "ſ", "data:image/png;base64,AAAA",
+         "<command-name>/x</command-name><command-args>a foo</command-args>bar",
          "abc", "{\"command\": \"foo\\nbar\"}", "\t", "1e5", "100000.0", "\U0001f600"]  # fmt: skip
 SAID = st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map("".join)
 
@@ -129,6 +130,16 @@ def test_every_matching_turn_is_found_once(
     assert hits == shelf.sessions(asked, mode, limit=1000).hits
 
 
+COMMAND = "<command-name>/x</command-name><command-args>a foo</command-args>bar"
+
+
+def number_call(number: str) -> bytes:
+    arguments = json.dumps(f'{{"n": {number}}}')
+    return (
+        f'{{"type":"response_item","payload":{{"type":"function_call","name":"f","arguments":{arguments}}}}}'.encode()
+    )
+
+
 # Words that steer the readers into every branch.
 KEYS = [
     "type", "role", "content", "text", "message", "payload", "timestamp", "summary", "prompt", "input", "name",
@@ -166,10 +177,39 @@ def test_the_raw_line_of_any_text_passes_its_filter(
         start = data.draw(st.integers(0, len(turn.text) - 1))
         literal = turn.text[start : start + data.draw(st.integers(1, 12))]
         for literals in (Literals((literal,)), Literals((literal.swapcase(),), True)):
-            pattern = raw_pattern(literals)
+            lines = filter_for(literals)
             if literals.ignores_case and literal.swapcase().casefold() != literal.casefold():
                 continue
-            assert pattern is None or pattern.search(raw), (literal, raw)
+            assert lines is None or list(lines_with(lines, raw, 0)), (literal, raw)
+
+
+@pytest.mark.spec("FIND-9")
+@pytest.mark.parametrize(
+    ("agent", "raw", "literals"),
+    [
+        ("gemini", b'{"type":"gemini","content":[{"functionCall":{"args":{"q":"x"}}}]}', Literals(("tool",))),
+        ("claude-code", jsonl([claude("user", COMMAND)]), Literals(("foobar",))),
+        ("codex", number_call("1.5e3"), Literals(("1500",))),
+        ("codex", number_call("12345678901234567890123"), Literals(("2345678901234568e",))),
+        (
+            "claude-code",
+            rb'{"type":"user","message":{"role":"user","content":"\u212Aelvin"}}',
+            Literals(("kelvin",), True),
+        ),
+        ("claude-code", rb'{"type":"user","message":{"role":"user","content":"\u017Fun"}}', Literals(("sun",), True)),
+        ("claude-code", rb'{"type":"user","message":{"role":"user","content":"\u006Aump"}}', Literals(("jump",))),
+        ("claude-code", rb'{"type":"user","message":{"role":"user","content":"Stra\u00DFe"}}', Literals(("ß",))),
+        ("unknown", b'{"a":"data:image/png;base64,AAAA"}', Literals(("[image]",))),
+    ],
+)
+def test_text_that_no_raw_line_spells_so_passes_the_filter(agent: Agent, raw: bytes, literals: Literals) -> None:
+    (text,) = (
+        turn.text for turn in read_turns(reader_of(agent), raw, 0) if turn.role != "system" or agent == "unknown"
+    )
+    lines = filter_for(literals)
+
+    assert literals.texts[0].casefold() in text.casefold()
+    assert lines is None or list(lines_with(lines, raw, 0))
 
 
 @pytest.mark.spec("FIND-9")

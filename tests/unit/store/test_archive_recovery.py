@@ -620,6 +620,40 @@ def test_a_session_that_is_being_uploaded_is_left_to_its_upload(rig: Rig) -> Non
 
 
 @pytest.mark.spec("ARCH-12")
+def test_a_session_that_cannot_be_settled_does_not_keep_the_others_out(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.put(OLD)
+    put_by_hand(rig, "2020/01/s2.jsonl.gz", gzip.compress(MORE))
+    with rig.path().open("ab") as file:
+        file.write(b"torn")
+    real = settling.cut
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "the disk failed")
+
+    monkeypatch.setattr(settling, "cut", failing)
+    done = rig.archives.recover()
+    assert (done.adopted, done.cut, len(done.problems)) == (1, 0, 1)
+    assert rig.raw(OTHER) == MORE
+
+    monkeypatch.setattr(settling, "cut", real)
+    assert (rig.archives.recover().cut, held(rig)) == (1, OLD)
+
+
+@pytest.mark.spec("ARCH-14")
+def test_a_check_is_not_misled_by_an_upload_meanwhile(rig: Rig) -> None:
+    rig.put(OLD)
+    found = rig.find()
+    rig.put(OLD + MORE)
+    assert rig.archives.problem(found) == ""
+    rig.put(ANOTHER)
+
+    assert rig.archives.problem(found) == ""
+    assert [rig.archives.problem(row) for row in rig.archives.revisions(WORKSPACE, SESSION)] == ["", ""]
+
+
+@pytest.mark.spec("ARCH-12")
 def test_while_nothing_grows_a_second_name_is_a_snapshot(rig: Rig) -> None:
     rig.put(OLD)
     with rig.archives.nothing_grows():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -324,3 +325,59 @@ class DocumentMachine(RuleBasedStateMachine):
 
 TestDocumentMachine = pytest.mark.spec("STORE-2", "VER-1")(DocumentMachine.TestCase)
 DocumentMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.spec("STORE-4")
+def test_without_the_state_database_every_version_is_still_there_and_counting_goes_on(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "root")
+    for text in (b"one", b"two"):
+        store.documents.write(key("b.md"), text, ACTOR)
+    store.documents.write(key("gone.md"), b"gone", ACTOR)
+    store.documents.delete(key("gone.md"), ACTOR)
+    store.journal.flush()
+    store.abandon()
+    for name in ("state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm"):
+        (tmp_path / "root" / "_meta" / name).unlink(missing_ok=True)
+
+    store = Store(tmp_path / "root")
+    Scan(store.root, store.documents).workspace(WORKSPACE)
+    store.documents.write(key("b.md"), b"three", ACTOR)
+    store.documents.write(key("gone.md"), b"back", ACTOR)
+    store.journal.flush()
+
+    kept = [
+        (v.version, store.documents.read_version(key("b.md"), v.version)[1])
+        for v in store.documents.history(key("b.md"))
+    ]
+    assert kept == [(3, b"three"), (2, b"two"), (1, b"one")]
+    assert store.documents.read_version(key("gone.md"), 1)[1] == b"gone"
+    assert store.documents.find(key("gone.md")).version == 2  # type: ignore[union-attr]
+    store.abandon()
+
+
+@pytest.mark.spec("VER-1")
+def test_a_copy_that_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "root")
+    folder = tmp_path / "root" / "workspaces" / WORKSPACE / "knowledge" / ".versions" / "b.md"
+    store.documents.write(key("b.md"), b"one", ACTOR)
+    folder.mkdir(parents=True)
+    (folder / "000001.md").write_bytes(b"somebody's text")
+
+    store.journal.flush()
+
+    assert store.documents.read_version(key("b.md"), 1)[1] == b"one"
+    assert b"somebody's text" in {file.read_bytes() for file in folder.iterdir()}
+    store.abandon()
+
+
+@pytest.mark.spec("STORE-2")
+def test_what_an_interrupted_replacement_leaves_is_swept_at_start(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "root")
+    with CrashAt(1), contextlib.suppress(Crash):
+        store.root.meta.replace("workspaces.json", b"{}")
+    assert leftovers(store.root)
+
+    store = store.reopened()
+
+    assert leftovers(store.root) == []
+    store.abandon()

@@ -154,8 +154,7 @@ class _Switch:
         self._undo = undo
         self._after = after
         self._name = name_of(draft.row)
-        is_new = draft.old is None
-        self._folder = after.enter_context(open_folder(root, draft.row.workspace_id, draft.row.file, create=is_new))
+        self._folder = after.enter_context(open_folder(root, draft.row.workspace_id, draft.row.file, create=True))
 
     def put(self, staged: str) -> os.stat_result:
         """Put the provenance and the file in their places, durably; what the file is now."""

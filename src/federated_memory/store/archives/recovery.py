@@ -8,7 +8,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import replace
 
-from federated_memory.errors import InvalidName, Locked
+from federated_memory.errors import FederatedMemoryError, InvalidName, Locked
 from federated_memory.fs import NotRegular
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import SessionId, WorkspaceId, parse_workspace_id
@@ -71,9 +71,11 @@ class Recovery:
             done.busy += 1  # its upload sees to it
             return
         try:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError), storage_errors():
                 files = find_session(self._root, workspace_id, session_id)
                 self._settling(workspace_id, session_id).settle(files, done, is_thorough=is_thorough)
+        except (FederatedMemoryError, OSError) as error:  # the others are to be recovered all the same
+            done.problems.append(f"workspaces/{workspace_id}/sessions: {session_id}: {error}")
         finally:
             self._leases.give_back(workspace_id, session_id)
 
@@ -108,15 +110,24 @@ class Recovery:
                 self._put_aside(workspace_id, session_id, file)
 
     def problem(self, archive: Archive) -> str:
+        found = self._problem(archive)
+        fresh = self._rows.by_id(archive.id)
+        # An upload may have moved the file while it was read.
+        return self._problem(fresh) if found and fresh and fresh != archive else found
+
+    def _problem(self, archive: Archive) -> str:
         try:
             descriptor = open_archive(self._root, archive)
         except (FileNotFoundError, NotRegular):
             return "the file is missing"
         try:
-            found = scan_members(descriptor)
+            found = scan_members(descriptor, mark=archive.raw_bytes)
         finally:
             os.close(descriptor)
-        return found.problem or ("" if found.sha256 == archive.sha256 else "the file holds another transcript")
+        if found.problem and found.gzip_bytes < archive.gzip_bytes:
+            return found.problem
+        is_same = found.sha256_at_mark.hex() == archive.sha256  # what follows is an append on its way
+        return "" if is_same else "the file holds another transcript"
 
     def _settling(self, workspace_id: WorkspaceId, session_id: SessionId) -> Settling:
         return Settling(self._root, self._rows, workspace_id, session_id, self._damaged)

@@ -140,9 +140,10 @@ class Settling:
     def _settle_revisions(self, files: SessionFiles, done: Recovered, is_thorough: bool) -> None:
         rows = {row.revision: row for row in self._rows.revisions(self._workspace_id, self._session_id)}
         current = next((row for row in rows.values() if row.is_current), None)
+        current_file = files.transcripts.get(current.file) if current else None
         for number, (file, stat) in sorted(files.revisions.items()):
             if current and number >= current.revision:
-                if current.file in files.transcripts and os.path.samestat(stat, files.transcripts[current.file]):  # left by an upload that did not come to its end
+                if current_file and os.path.samestat(stat, current_file):  # left by an upload that came to no end
                     with self._open(file) as folder:
                         folder.remove(_name(file))
                     done.swept += 1
