@@ -62,7 +62,7 @@ def open_services(settings: Settings) -> Services:
         journal = Journal(root)
         registry = Registry(root)
         documents = Documents(root, journal, max_bytes=settings.max_document_bytes)
-        archives = Archives(root)
+        archives = Archives(root, max_session_bytes=settings.max_session_bytes)
         core = Core(
             settings=settings,
             root=root,

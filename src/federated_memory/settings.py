@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     max_document_bytes: int = Field(default=1024**2, gt=0, description="Longer knowledge and overviews get 413.")
     max_session_bytes: int = Field(default=4 * 1024**3, gt=0, description="Longer transcripts get 413.")
     max_ratio: int = Field(default=200, gt=1, description="Uploads that inflate by more are refused.")
-    max_gzip_members: int = Field(default=100_000, gt=0, description="Uploads of more gzip members are refused.")
+    max_gzip_members: int = Field(default=20_000, gt=0, description="Uploads of more gzip members are refused.")
     max_mcp_body_bytes: int = Field(default=4 * 1024**2, gt=0, description="Longer MCP requests get 413.")
     body_timeout_seconds: float = Field(default=30, gt=0, description="A body that stalls for longer is dropped.")
     min_free_bytes: int = Field(default=64 * 1024**2, ge=0, description="Writes stop when the disk has less left.")

@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -262,6 +262,10 @@ class Server:
         ai = self.http(AI_TOKEN).post("/api/v1/workspaces", names).json
         sync = self.http(SYNC_TOKEN).post("/api/v1/workspaces", names).json
         return Home(ai["workspace_id"], ai["binding"], sync["write_token"])
+
+    def settle_anew(self) -> Home:
+        """A workspace that no other test of this server knows."""
+        return self.settle(f"home{len(self.services.core.registry.all())}")
 
 
 @dataclass(frozen=True)

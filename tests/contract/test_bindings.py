@@ -356,7 +356,9 @@ def test_bindings_outlive_a_restart(server: Server) -> None:
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("limit", ["write", "machine"])
 def test_named_tokens_neither_write_nor_register_the_others_workspace(server: Server, limit: str, era: Era) -> None:
-    limits = [{"write": ("one-*",)}, {"write": ("two-*",)}] if limit == "write" else [{"machine": "one"}, {"machine": "two"}]
+    limits = (
+        [{"write": ("one-*",)}, {"write": ("two-*",)}] if limit == "write" else [{"machine": "one"}, {"machine": "two"}]
+    )
     one, two = (server.agent(server.token(f"t{number}", "ai", **limit), era) for number, limit in enumerate(limits))
     mine = one.register("home", machine="one")
     one.ok("write_overview", text="of one", binding=mine)
@@ -474,7 +476,9 @@ def test_write_tokens_are_stored_hashed(server: Server) -> None:
     home = server.settle()
     server.services.core.journal.flush()
 
-    holders = [path for path in server.root.rglob("*") if path.is_file() and home.write_token.encode() in path.read_bytes()]
+    holders = [
+        path for path in server.root.rglob("*") if path.is_file() and home.write_token.encode() in path.read_bytes()
+    ]
 
     assert holders == []
 

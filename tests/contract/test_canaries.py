@@ -197,3 +197,23 @@ def test_an_unexpected_error_of_a_route_ends_with_its_answer(server: Server, mon
         server.forgive()
 
     assert reply.status == 503
+
+
+RE2_ECHOES = pytest.mark.xfail(strict=True, reason="defect: what RE2 says ends in the pattern, or a part of it")
+
+
+@pytest.mark.spec("ERR-2")
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(pytest.param(text, marks=RE2_ECHOES) for text in ("({}", "[{}", "{}(", "(?P<{}", r"\p{{{}}}")),
+        *("(?{})", "{}**", "[z-a{}]", "{}\\"),
+    ],
+)
+def test_a_pattern_that_is_none_is_not_echoed(shared: Server, pattern: str) -> None:
+    wire = shared.wire()
+
+    for tool in ("search_knowledge", "search_sessions"):
+        reply = wire.call(tool, {"query": pattern.format("canary"), "mode": "regex"})
+        assert reply.json["result"]["structuredContent"]["error"]["code"] == "invalid_argument"
+        assert b"canary" not in reply.body

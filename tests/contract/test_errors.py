@@ -114,16 +114,30 @@ def test_every_401_is_the_same(server: Server) -> None:
     revoked, expired = server.token("gone", "admin"), server.token("old", "admin", expires_seconds=1e-9)
     server.services.core.tokens.revoke("gone")
     requests = [
-        (None, {}), ("", {}), ("wrong", {}), (AI_TOKEN[:-1], {}), (AI_TOKEN + "x", {}), (AI_TOKEN.upper(), {}),
-        (revoked, {}), (expired, {}), (None, {"authorization": f"Basic {AI_TOKEN}"}), (None, {"authorization": AI_TOKEN}),
-        (None, {"authorization": "Bearer"}), (None, {"x_memory_binding": server.settle().binding}), ("\x01", {}),
-        ("ü", {}), ("a" * 100_000, {}), (None, {"cookie": f"token={AI_TOKEN}"}),
-    ]  # fmt: skip
+        (None, {}),
+        ("", {}),
+        ("wrong", {}),
+        (AI_TOKEN[:-1], {}),
+        (AI_TOKEN + "x", {}),
+        (AI_TOKEN.upper(), {}),
+        (revoked, {}),
+        (expired, {}),
+        (None, {"authorization": f"Basic {AI_TOKEN}"}),
+        (None, {"authorization": AI_TOKEN}),
+        (None, {"authorization": "Bearer"}),
+        (None, {"x_memory_binding": server.settle().binding}),
+        ("\x01", {}),
+        ("ü", {}),
+        ("a" * 100_000, {}),
+        (None, {"cookie": f"token={AI_TOKEN}"}),
+    ]
     for method, path in (("GET", "/api/v1/workspaces"), ("POST", "/mcp"), ("PUT", "/api/v1/workspaces/a/overview")):
         replies = []
         for token, headers in requests:
             given = {"authorization": f"Bearer {token}"} if token is not None else {}
-            pairs = [(key.replace("_", "-").encode(), value.encode("latin-1")) for key, value in {**given, **headers}.items()]
+            pairs = [
+                (key.replace("_", "-").encode(), value.encode("latin-1")) for key, value in {**given, **headers}.items()
+            ]
             replies.append(server.exchange(method, path.encode(), [*pairs, (b"content-length", b"3")], [b"abc"]))
 
         assert {reply.status for reply in replies} == {401}

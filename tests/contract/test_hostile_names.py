@@ -112,9 +112,7 @@ def wires(shared: Server) -> dict[str, Wire]:
 
 @pytest.mark.spec("SEC-1", "NAME-2", "TOOL-1")
 @pytest.mark.parametrize("tool", PATH_ARGUMENTS)
-def test_hostile_paths_are_refused_by_every_tool(
-    shared: Server, home: Home, wires: dict[str, Wire], tool: str
-) -> None:
+def test_hostile_paths_are_refused_by_every_tool(shared: Server, home: Home, wires: dict[str, Wire], tool: str) -> None:
     token, arguments = PATH_ARGUMENTS[tool]
     before = shared.files()
 
@@ -309,9 +307,7 @@ def test_no_generated_path_reaches_outside_through_a_tool(
 @pytest.mark.spec("SEC-1", "NAME-2")
 @given(path=PATHS_MADE, route=st.sampled_from(PATH_ROUTES))
 @GENERATED
-def test_no_generated_path_reaches_outside_through_a_route(
-    shared: Server, home: Home, path: str, route: str
-) -> None:
+def test_no_generated_path_reaches_outside_through_a_route(shared: Server, home: Home, path: str, route: str) -> None:
     before = _outside(shared, home)
 
     for target in _targets(route, home, path):
@@ -341,9 +337,7 @@ def test_no_generated_id_reaches_outside_through_a_tool(
 @pytest.mark.spec("SEC-1", "NAME-1")
 @given(name=NAMES, route=st.sampled_from([route for route in ID_ROUTES if "{h}" not in route]))
 @GENERATED
-def test_no_generated_id_reaches_outside_through_a_route(
-    shared: Server, home: Home, name: str, route: str
-) -> None:
+def test_no_generated_id_reaches_outside_through_a_route(shared: Server, home: Home, name: str, route: str) -> None:
     before = _outside(shared, home)
 
     for target in _targets(route, home, name):

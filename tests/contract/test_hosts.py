@@ -36,8 +36,17 @@ ORIGINS: dict[str | None, bool] = {
     "http://127.0.0.1@evil.example": False,
     "https://memory.example.org": False,
 }
-BROKEN = ["http://[::1", "http://[foo]", "//", "http://", "\x80", "javascript:1", "http://a b", "http://%31",
-          pytest.param("", marks=pytest.mark.xfail(strict=True, reason="defect: no Origin text is no PUBLIC_URL"))]  # fmt: skip
+BROKEN = [
+    "http://[::1",
+    "http://[foo]",
+    "//",
+    "http://",
+    "\x80",
+    "javascript:1",
+    "http://a b",
+    "http://%31",
+    pytest.param("", marks=pytest.mark.xfail(strict=True, reason="defect: no Origin text is no PUBLIC_URL")),
+]
 
 
 @pytest.fixture(scope="module")

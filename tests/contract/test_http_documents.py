@@ -17,13 +17,13 @@ def sha256(data: bytes) -> str:
 
 
 @pytest.fixture
-def home(server: Server) -> Home:
-    return server.settle()
+def home(shared: Server) -> Home:
+    return shared.settle_anew()
 
 
 @pytest.fixture
-def http(server: Server, home: Home) -> Http:
-    return server.http(SYNC_TOKEN, x_write_token=home.write_token)
+def http(shared: Server, home: Home) -> Http:
+    return shared.http(SYNC_TOKEN, x_write_token=home.write_token)
 
 
 DOCUMENTS = ["/knowledge/auto/notes.md", "/overview"]
@@ -31,7 +31,9 @@ DOCUMENTS = ["/knowledge/auto/notes.md", "/overview"]
 
 @pytest.mark.spec("HTTP-2", "DOC-1", "DOC-8")
 @pytest.mark.parametrize("path", DOCUMENTS)
-@pytest.mark.parametrize("text", [b"", b"# \xc3\xa9\r\n\x00\x1b[31m\xe2\x80\xae\n", b"no end", b"\xef\xbb\xbf# BOM", b"x" * 1024**2])
+@pytest.mark.parametrize(
+    "text", [b"", b"# \xc3\xa9\r\n\x00\x1b[31m\xe2\x80\xae\n", b"no end", b"\xef\xbb\xbf# BOM", b"x" * 1024**2]
+)
 def test_a_body_is_the_markdown_itself(home: Home, http: Http, path: str, text: bytes) -> None:
     put = http.put(home.url(path), text)
     got = http.get(home.url(path))
@@ -87,7 +89,12 @@ def test_the_text_that_is_there_already_is_unchanged(home: Home, http: Http, pat
 
     again = http.put(home.url(path), b"one")
 
-    assert (again.status, again.json["unchanged"], again.json["created"], again.json["version"]) == (200, True, False, 1)
+    assert (again.status, again.json["unchanged"], again.json["created"], again.json["version"]) == (
+        200,
+        True,
+        False,
+        1,
+    )
 
 
 @pytest.mark.spec("HTTP-2")
@@ -115,7 +122,7 @@ def test_what_a_cache_holds_of_others_does_not_fail_a_read(home: Home, http: Htt
 
 
 @pytest.mark.spec("DOC-5", "VER-1", "HTTP-1")
-def test_a_deleted_document_keeps_its_versions_and_counts_on(server: Server, home: Home, http: Http) -> None:
+def test_a_deleted_document_keeps_its_versions_and_counts_on(shared: Server, home: Home, http: Http) -> None:
     url = home.url("/knowledge/a.md")
     http.put(url, b"one")
     http.put(url, b"two")
@@ -130,15 +137,15 @@ def test_a_deleted_document_keeps_its_versions_and_counts_on(server: Server, hom
     assert http.get(home.url("/knowledge")).json["documents"] == []
     assert http.put(url, b"three").json["version"] == 3
     assert [row["version"] for row in http.get(home.url("/versions/a.md")).json["versions"]] == [3, 2, 1]
-    restored = server.agent().ok("restore_knowledge", path="a.md", version=1, binding=home.binding)
+    restored = shared.agent().ok("restore_knowledge", path="a.md", version=1, binding=home.binding)
     assert (restored["version"], http.get(url).body) == (4, b"one")
 
 
 @pytest.mark.spec("VER-1", "HTTP-1")
-def test_versions_name_who_when_where_and_what(server: Server, home: Home, http: Http) -> None:
+def test_versions_name_who_when_where_and_what(shared: Server, home: Home, http: Http) -> None:
     url = home.url("/knowledge/a.md")
     http.put(url, b"one\n")
-    server.agent().ok("write_knowledge", path="a.md", text="two\n", binding=home.binding)
+    shared.agent().ok("write_knowledge", path="a.md", text="two\n", binding=home.binding)
 
     found = http.get(home.url("/versions/a.md?from_version=1&to_version=2")).json
 
@@ -150,8 +157,20 @@ def test_versions_name_who_when_where_and_what(server: Server, home: Home, http:
 
 
 @pytest.mark.spec("HTTP-1")
-@pytest.mark.parametrize("query", ["from_version=1", "to_version=1", "from_version=1&to_version=x", "limit=0&limit=-1",
-                                   "limit=1001", "max_bytes=1", "max_bytes=99999999999", "limit=1e3", "cursor=!"])  # fmt: skip
+@pytest.mark.parametrize(
+    "query",
+    [
+        "from_version=1",
+        "to_version=1",
+        "from_version=1&to_version=x",
+        "limit=0&limit=-1",
+        "limit=1001",
+        "max_bytes=1",
+        "max_bytes=99999999999",
+        "limit=1e3",
+        "cursor=!",
+    ],
+)
 def test_a_query_that_cannot_be_is_refused(home: Home, http: Http, query: str) -> None:
     http.put(home.url("/knowledge/a.md"), b"one")
 
@@ -161,11 +180,11 @@ def test_a_query_that_cannot_be_is_refused(home: Home, http: Http, query: str) -
 @pytest.mark.spec("HTTP-1", "ERR-2")
 @pytest.mark.xfail(strict=True, reason="defect: transfer.integer takes `--5` for a number")
 @pytest.mark.parametrize("query", ["limit=--5", "max_bytes=---1", "from_version=--1&to_version=1"])
-def test_a_number_with_two_signs_is_refused(server: Server, home: Home, http: Http, query: str) -> None:
+def test_a_number_with_two_signs_is_refused(shared: Server, home: Home, http: Http, query: str) -> None:
     http.put(home.url("/knowledge/a.md"), b"one")
 
     reply = http.get(home.url(f"/versions/a.md?{query}"))
-    server.forgive()
+    shared.forgive()
 
     assert reply.code == "invalid_argument"
 
@@ -178,7 +197,17 @@ def test_zero_is_out_of_range(home: Home, http: Http, query: str) -> None:
 
 
 @pytest.mark.spec("VER-1")
-@pytest.mark.parametrize(("version", "code"), [("0", "not_found"), ("-1", "not_found"), ("9", "not_found"), ("9" * 19, "invalid_argument"), ("1x", "invalid_argument"), ("1", "ok")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [
+        ("0", "not_found"),
+        ("-1", "not_found"),
+        ("9", "not_found"),
+        ("9" * 19, "invalid_argument"),
+        ("1x", "invalid_argument"),
+        ("1", "ok"),
+    ],
+)
 def test_a_version_that_never_was_is_not_found(home: Home, http: Http, version: str, code: str) -> None:
     http.put(home.url("/knowledge/a.md"), b"one")
 
@@ -187,17 +216,19 @@ def test_a_version_that_never_was_is_not_found(home: Home, http: Http, version: 
 
 @pytest.mark.spec("HTTP-7", "DOC-1")
 @pytest.mark.parametrize("path", DOCUMENTS)
-@pytest.mark.parametrize("data", [b"\xff", b"ok \xc3", b"\xed\xa0\x80", b"\xc0\xaf", "é".encode("latin-1"), "x".encode("utf-16")])
+@pytest.mark.parametrize(
+    "data", [b"\xff", b"ok \xc3", b"\xed\xa0\x80", b"\xc0\xaf", "é".encode("latin-1"), "x".encode("utf-16")]
+)
 def test_a_body_that_is_no_utf_8_is_refused_and_nothing_is_stored(
-    server: Server, home: Home, http: Http, path: str, data: bytes
+    shared: Server, home: Home, http: Http, path: str, data: bytes
 ) -> None:
-    before = server.files()
+    before = shared.files()
 
     reply = http.put(home.url(path), data)
 
     assert reply.code == "invalid_argument"
     assert "UTF-8" in reply.json["detail"]
-    assert server.files() == before
+    assert shared.files() == before
 
 
 @pytest.mark.spec("NAME-5", "DOC-6")
@@ -206,19 +237,19 @@ def test_a_body_that_is_no_utf_8_is_refused_and_nothing_is_stored(
     [("a.md", "A.md"), ("a/x.md", "A/y.md"), ("straße.md", "STRASSE.md"), ("é.md", "É.md"), ("dir/a.md", "DIR/A.md")],
 )
 def test_names_that_differ_only_in_case_are_a_conflict(
-    server: Server, home: Home, http: Http, first: str, second: str
+    shared: Server, home: Home, http: Http, first: str, second: str
 ) -> None:
     http.put(home.url(f"/knowledge/{first}"), b"one")
 
     assert http.put(home.url(f"/knowledge/{second}"), b"two").code == "conflict"
-    answer = server.agent().call("write_knowledge", path=second, text="two", binding=home.binding)
+    answer = shared.agent().call("write_knowledge", path=second, text="two", binding=home.binding)
     assert answer.code == "conflict"
     assert [row["path"] for row in http.get(home.url("/knowledge")).json["documents"]] == [first]
 
 
 @pytest.mark.spec("NAME-5", "DOC-6")
-def test_of_a_hundred_creations_at_once_in_two_cases_one_wins(server: Server, home: Home) -> None:
-    clients = [server.http(SYNC_TOKEN, x_write_token=home.write_token) for _ in range(10)]
+def test_of_a_hundred_creations_at_once_in_two_cases_one_wins(shared: Server, home: Home) -> None:
+    clients = [shared.http(SYNC_TOKEN, x_write_token=home.write_token) for _ in range(10)]
 
     def create(number: int) -> str:
         name = ("Foo", "foo")[number % 2]
@@ -231,13 +262,15 @@ def test_of_a_hundred_creations_at_once_in_two_cases_one_wins(server: Server, ho
 
 
 @pytest.mark.spec("DOC-3")
-def test_of_many_writes_with_one_etag_one_wins(server: Server, home: Home) -> None:
-    clients = [server.http(SYNC_TOKEN, x_write_token=home.write_token) for _ in range(10)]
+def test_of_many_writes_with_one_etag_one_wins(shared: Server, home: Home) -> None:
+    clients = [shared.http(SYNC_TOKEN, x_write_token=home.write_token) for _ in range(10)]
     clients[0].put(home.url("/overview"), b"start")
     etag = f'"{sha256(b"start")}"'
 
     with ThreadPoolExecutor(10) as pool:
-        codes = list(pool.map(lambda n: clients[n].put(home.url("/overview"), b"%d" % n, if_match=etag).code, range(10)))
+        codes = list(
+            pool.map(lambda n: clients[n].put(home.url("/overview"), b"%d" % n, if_match=etag).code, range(10))
+        )
 
     assert sorted(codes) == ["conflict"] * 9 + ["ok"]
     assert clients[0].get(home.url("/overview")).body == b"%d" % codes.index("ok")
@@ -247,10 +280,10 @@ def test_of_many_writes_with_one_etag_one_wins(server: Server, home: Home) -> No
 
 
 @pytest.mark.spec("DOC-4", "DOC-7")
-def test_an_edit_by_hand_is_served_and_kept_as_a_version(server: Server, home: Home, http: Http) -> None:
+def test_an_edit_by_hand_is_served_and_kept_as_a_version(shared: Server, home: Home, http: Http) -> None:
     url = home.url("/knowledge/a.md")
     http.put(url, b"written")
-    file = server.root / "workspaces" / home.workspace_id / "knowledge" / "a.md"
+    file = shared.root / "workspaces" / home.workspace_id / "knowledge" / "a.md"
     file.write_bytes(b"by hand")
 
     assert http.get(url).body == b"by hand"
@@ -263,9 +296,9 @@ def test_an_edit_by_hand_is_served_and_kept_as_a_version(server: Server, home: H
 
 @pytest.mark.spec("DOC-7", "NAME-2")
 def test_what_is_put_there_by_hand_is_listed_and_illegal_names_are_left_alone(
-    server: Server, home: Home, http: Http
+    shared: Server, home: Home, http: Http
 ) -> None:
-    folder = server.root / "workspaces" / home.workspace_id / "knowledge"
+    folder = shared.root / "workspaces" / home.workspace_id / "knowledge"
     (folder / "new.md").write_bytes(b"# New")
     (folder / ".hidden.md").write_bytes(b"x")
     (folder / "CON.md").write_bytes(b"x")
@@ -282,17 +315,17 @@ def test_what_is_put_there_by_hand_is_listed_and_illegal_names_are_left_alone(
 
 @pytest.mark.spec("STORE-6", "SEC-1")
 def test_a_symlink_below_the_root_is_followed_by_no_route_and_no_tool(
-    server: Server, home: Home, http: Http, tmp_path: Any
+    shared: Server, home: Home, http: Http, tmp_path: Any
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.md").write_text("canary-outside")
-    own = server.root / "workspaces" / home.workspace_id
+    own = shared.root / "workspaces" / home.workspace_id
     (own / "knowledge" / "evil").symlink_to(outside)
     (own / "knowledge" / "evil.md").symlink_to(outside / "secret.md")
     (own / "overview.md").symlink_to(outside / "secret.md")
-    agent = server.agent(ADMIN_TOKEN)
-    bound = {"binding": server.binding_for(ADMIN_TOKEN, home.workspace_id)}
+    agent = shared.agent(ADMIN_TOKEN)
+    bound = {"binding": shared.binding_for(ADMIN_TOKEN, home.workspace_id)}
 
     for path in ("evil/secret.md", "evil.md", "evil/new.md"):
         for tool in ("read_knowledge", "knowledge_history"):
@@ -303,14 +336,14 @@ def test_a_symlink_below_the_root_is_followed_by_no_route_and_no_tool(
         for method in ("GET", "DELETE"):
             assert http.request(method, home.url(f"/knowledge/{path}"), b"x").status in (404, 409)
     http.put(home.url("/overview"), b"x")
-    server.forgive()  # has a test of its own
+    shared.forgive()  # has a test of its own
     for query in ("canary", "x"):
         for mode in ("literal", "regex", "ranked"):
             agent.call("search_knowledge", query=query, mode=mode)
     agent.call("get_overview", workspace_id=home.workspace_id)
     agent.call("list_knowledge", workspace_id=home.workspace_id)
 
-    assert b"canary-outside" not in server.sent
+    assert b"canary-outside" not in shared.sent
     assert [path.name for path in outside.iterdir()] == ["secret.md"]
     assert (outside / "secret.md").read_text() == "canary-outside"
 
@@ -320,15 +353,17 @@ def test_a_symlink_below_the_root_is_followed_by_no_route_and_no_tool(
 @pytest.mark.parametrize("path", DOCUMENTS)
 @pytest.mark.parametrize("kind", ["symlink", "folder", "fifo"])
 def test_a_write_where_no_plain_file_stands_is_a_conflict(
-    server: Server, home: Home, http: Http, path: str, kind: str
+    shared: Server, home: Home, http: Http, path: str, kind: str
 ) -> None:
-    own = server.root / "workspaces" / home.workspace_id
+    own = shared.root / "workspaces" / home.workspace_id
     place = own / "overview.md" if path == "/overview" else own / path[1:]
     place.parent.mkdir(exist_ok=True)
-    {"symlink": lambda: place.symlink_to("/etc/hostname"), "folder": place.mkdir, "fifo": lambda: os.mkfifo(place)}[kind]()
+    {"symlink": lambda: place.symlink_to("/etc/hostname"), "folder": place.mkdir, "fifo": lambda: os.mkfifo(place)}[
+        kind
+    ]()
 
     reply = http.put(home.url(path), b"x")
-    server.forgive()
+    shared.forgive()
 
     assert reply.code == "conflict"
 
@@ -337,7 +372,7 @@ def test_a_write_where_no_plain_file_stands_is_a_conflict(
 
 
 @pytest.mark.spec("HTTP-4")
-def test_a_plan_names_what_differs_and_where_to_send_from(server: Server, home: Home, http: Http) -> None:
+def test_a_plan_names_what_differs_and_where_to_send_from(home: Home, http: Http) -> None:
     http.put(home.url("/knowledge/same.md"), b"same")
     http.put(home.url("/knowledge/old.md"), b"old")
     http.put(home.url("/knowledge/gone.md"), b"gone")
@@ -385,14 +420,17 @@ def test_what_is_no_plan_is_refused(home: Home, http: Http, body: bytes) -> None
 
 @pytest.mark.spec("HTTP-1", "WS-1", "ERR-2")
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"machine": 1}', b'{"nonsense": "x"}', b'{"machine": ["a"]}', b"{}", b'{"machine": "\\u0000"}']
+    "body",
+    [b"", b"[]", b'{"machine": 1}', b'{"nonsense": "x"}', b'{"machine": ["a"]}', b"{}", b'{"machine": "\\u0000"}'],
 )
 def test_what_is_no_registration_is_refused(http: Http, body: bytes) -> None:
     assert http.request("POST", "/api/v1/workspaces", body).code == "invalid_argument"
 
 
 @pytest.mark.spec("HTTP-1")
-def test_routes_and_tools_answer_alike(server: Server, home: Home, http: Http) -> None:
+def test_routes_and_tools_answer_alike(server: Server) -> None:
+    home = server.settle()
+    http = server.http(SYNC_TOKEN, x_write_token=home.write_token)
     http.put(home.url("/knowledge/a.md"), b"# A")
     http.put(home.url("/overview"), b"# O")
     http.put(home.url("/sessions/s"), b"{}\n")
@@ -403,7 +441,9 @@ def test_routes_and_tools_answer_alike(server: Server, home: Home, http: Http) -
     assert http.get(home.url("/sessions")).json == agent.ok("list_sessions", **where)
     assert http.get(home.url("/versions/a.md")).json == agent.ok("knowledge_history", path="a.md", **where)
     assert http.get(home.url()).json == agent.ok("list_workspaces")["workspaces"][0]
-    assert http.get(home.url("/knowledge/a.md")).body.decode() == agent.ok("read_knowledge", path="a.md", **where)["text"]
+    assert (
+        http.get(home.url("/knowledge/a.md")).body.decode() == agent.ok("read_knowledge", path="a.md", **where)["text"]
+    )
 
 
 @pytest.mark.spec("AUTH-2", "AUTH-5")
@@ -417,7 +457,13 @@ def test_an_admin_makes_lists_and_revokes_tokens(server: Server) -> None:
     assert server.http(secret).get("/api/v1/workspaces").status == 200
     (row,) = admin.get("/api/v1/tokens").json["tokens"]
     assert row == {key: value for key, value in made.json.items() if key != "token"}
-    assert (row["role"], row["read"], row["write"], row["machine"], row["state"]) == ("ai", ["a*"], ["a"], "m", "active")
+    assert (row["role"], row["read"], row["write"], row["machine"], row["state"]) == (
+        "ai",
+        ["a*"],
+        ["a"],
+        "m",
+        "active",
+    )
     assert admin.delete("/api/v1/tokens/laptop").json["state"] == "revoked"
     assert server.http(secret).get("/api/v1/workspaces").status == 401
     assert admin.delete("/api/v1/tokens/gone").code == "not_found"
@@ -427,17 +473,29 @@ def test_an_admin_makes_lists_and_revokes_tokens(server: Server) -> None:
 @pytest.mark.spec("AUTH-2")
 @pytest.mark.parametrize(
     "body",
-    [{"name": "x"}, {"role": "ai"}, {"name": "X", "role": "ai"}, {"name": "ai", "role": "ai"}, {"name": "x", "role": "root"},
-     {"name": "x", "role": "ai", "read": ["../*"]}, {"name": "x", "role": "ai", "expires": "soon"}, {"name": "x", "role": "read", "write": ["a"]},
-     {"name": "x", "role": "ai", "expires": "0s"}, {"name": "x", "role": "ai", "nonsense": 1}, {"name": "", "role": "ai"}, []],
-)  # fmt: skip
+    [
+        {"name": "x"},
+        {"role": "ai"},
+        {"name": "X", "role": "ai"},
+        {"name": "ai", "role": "ai"},
+        {"name": "x", "role": "root"},
+        {"name": "x", "role": "ai", "read": ["../*"]},
+        {"name": "x", "role": "ai", "expires": "soon"},
+        {"name": "x", "role": "read", "write": ["a"]},
+        {"name": "x", "role": "ai", "expires": "0s"},
+        {"name": "x", "role": "ai", "nonsense": 1},
+        {"name": "", "role": "ai"},
+        [],
+    ],
+)
 def test_what_is_no_token_is_refused(shared: Server, body: object) -> None:
     assert shared.http(ADMIN_TOKEN).post("/api/v1/tokens", body).code == "invalid_argument"
 
 
 @pytest.mark.spec("HTTP-1")
-def test_status_says_what_is_there(server: Server, home: Home, http: Http) -> None:
-    http.put(home.url("/knowledge/a.md"), b"# A")
+def test_status_says_what_is_there(server: Server) -> None:
+    home = server.settle()
+    server.http(SYNC_TOKEN, x_write_token=home.write_token).put(home.url("/knowledge/a.md"), b"# A")
 
     found = server.http(ADMIN_TOKEN).get("/api/v1/status").json
 

@@ -20,8 +20,23 @@ from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, Answer, Home, Server, 
 FEW = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-ODD = ["", "\x00\x1b[31m\x7f", "é" * 700, "日本語" * 400, "🎉" * 300, '"\\' * 500, "a" * 3_000, "\u2028\u202e", "\t", "e\u0301"]
-LINES = st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=60) | st.sampled_from(ODD), max_size=12)  # fmt: skip
+ODD = [
+    "",
+    "\x00\x1b[31m\x7f",
+    "é" * 700,
+    "日本語" * 400,
+    "🎉" * 300,
+    '"\\' * 500,
+    "a" * 3_000,
+    "\u2028\u202e",
+    "\t",
+    "e\u0301",
+]
+LINES = st.lists(
+    st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=60)
+    | st.sampled_from(ODD),
+    max_size=12,
+)
 CAPS = st.integers(1_000, 4_000)
 
 
@@ -142,8 +157,21 @@ def test_an_overview_with_the_readme_stays_within_the_cap(
 
     found = call(wire, "get_overview", workspace_id=home.workspace_id, max_bytes=cap).structured
 
-    assert text.startswith(found["overview"]["text"])
-    assert ("etag" in found["overview"]) == (found["overview"]["text"] == text)
+    overview = found["overview"]
+    assert text.startswith(overview["text"])
+    assert ("etag" in overview) is not overview["truncated"]
+    assert overview["truncated"] or overview["text"] == text
+
+
+@pytest.mark.spec("TOOL-1")
+@pytest.mark.xfail(strict=True, reason="defect: an overview gets half of the cap, and there is no way to read on")
+def test_an_overview_that_fits_comes_whole_with_its_etag(server: Server) -> None:
+    home, agent = server.settle(), server.agent()
+    written = agent.ok("write_overview", text="# Demo\n" + "what stands where\n" * 300, binding=home.binding)
+
+    found = agent.ok("get_overview", workspace_id=home.workspace_id)["overview"]
+
+    assert found.get("etag") == written["etag"]
 
 
 @pytest.mark.spec("PAGE-1")
@@ -382,11 +410,9 @@ BY_ONE_VALUE = ("list_workspaces", "get_overview", "list_knowledge", "knowledge_
 
 
 @pytest.mark.spec("PAGE-2")
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=FOREIGN if kind in BY_ONE_VALUE else ()) for kind in LISTS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=FOREIGN if kind in BY_ONE_VALUE else ()) for kind in LISTS])
 def test_the_cursor_of_another_list_is_refused(full: Server, kind: str) -> None:
-    tool, name, arguments, _ = LISTS[kind]
+    tool, _, arguments, _ = LISTS[kind]
     wire = full.wire(AI_TOKEN)
     taken = {}
     for other, (their_tool, _, theirs, _) in LISTS.items():
@@ -401,9 +427,28 @@ def test_the_cursor_of_another_list_is_refused(full: Server, kind: str) -> None:
 @pytest.mark.spec("PAGE-2")
 @pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize(
-    "cursor", ["!", "W10", "WzFd", "WyJhIl0", "W251bGxd", "WzFlNDAwXQ", "W1sxXV0", "WyJhIiwxLDJd", "e30", "é", "=", "a" * 4_000,
-               "WyIiLCIiLCIiLCIiLCIiXQ", "WzAsMCwwXQ", "WzAuNSwgImEiLCAiYiIsIDFd", "WyJ4IiwgIngiLCAieCJd", "W3RydWVd", "Wy0xXQ"],
-)  # fmt: skip
+    "cursor",
+    [
+        "!",
+        "W10",
+        "WzFd",
+        "WyJhIl0",
+        "W251bGxd",
+        "WzFlNDAwXQ",
+        "W1sxXV0",
+        "WyJhIiwxLDJd",
+        "e30",
+        "é",
+        "=",
+        "a" * 4_000,
+        "WyIiLCIiLCIiLCIiLCIiXQ",
+        "WzAsMCwwXQ",
+        "WzAuNSwgImEiLCAiYiIsIDFd",
+        "WyJ4IiwgIngiLCAieCJd",
+        "W3RydWVd",
+        "Wy0xXQ",
+    ],
+)
 def test_what_is_no_cursor_is_answered_cleanly(full: Server, kind: str, cursor: str) -> None:
     tool, _, arguments, _ = LISTS[kind]
 

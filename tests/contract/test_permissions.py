@@ -19,71 +19,80 @@ from typing import Any
 import pytest
 
 from federated_memory.names import etag_of
+from federated_memory.web.routes import Routes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Home, Http, Server, Wire
 
 CALLERS = (
-    "none wrong revoked expired"
-    " ai bound elsewhere write_glob read_glob machine"
-    " sync sync_wrong sync_none sync_glob sync_machine read admin admin_bound"
-).split()
+    "none", "wrong", "revoked", "expired",
+    "ai", "bound", "elsewhere", "write_glob", "read_glob", "machine",
+    "sync", "sync_wrong", "sync_none", "sync_glob", "sync_machine",
+    "read", "admin", "admin_bound",
+)  # fmt: skip
 TOOLS = """
-                     none wrong revo expi | ai bound else  wglob rglob mach  | sync wrong none glob mach | read admin admin_b
-get_overview         401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-list_workspaces      401  401   401  401  | ok ok    ok    ok    B     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-list_knowledge       401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-read_knowledge       401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-knowledge_history    401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-search_knowledge     401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-search_knowledge_all 401  401   401  401  | ok ok    ok    ok    B     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-list_sessions        401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-list_sessions_all    401  401   401  401  | ok ok    ok    ok    B     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-read_session         401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-search_sessions      401  401   401  401  | ok ok    ok    ok    F     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-search_sessions_all  401  401   401  401  | ok ok    ok    ok    B     ok    | ok   ok    ok   ok   ok   | ok   ok    ok
-write_overview       401  401   401  401  | N  ok    E     F     ok    F     | F    F     F    F    F    | F    N     ok
-write_knowledge      401  401   401  401  | N  ok    E     F     ok    F     | F    F     F    F    F    | F    N     ok
-restore_knowledge    401  401   401  401  | N  ok    E     F     ok    F     | F    F     F    F    F    | F    N     ok
-delete_knowledge     401  401   401  401  | N  ok    E     F     ok    F     | F    F     F    F    F    | F    N     ok
-register_workspace   401  401   401  401  | ok ok    C:ok  F     ok    F     | ok   ok    ok   F    F    | F    ok    ok
-upload_knowledge     401  401   401  401  | F  F     F     F     F     F     | ok   F     F    F    F    | F    ok    ok
-upload_session       401  401   401  401  | F  F     F     F     F     F     | ok   F     F    F    F    | F    ok    ok
+                     non wrg rev exp | ai  bnd els  wgl rgl mac | syn wrg non glb mac | rea adm adb
+get_overview         401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+list_workspaces      401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+list_knowledge       401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+read_knowledge       401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+knowledge_history    401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+search_knowledge     401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+search_knowledge_all 401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+list_sessions        401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+list_sessions_all    401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+read_session         401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+search_sessions      401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+search_sessions_all  401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+write_overview       401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
+write_knowledge      401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
+restore_knowledge    401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
+delete_knowledge     401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
+register_workspace   401 401 401 401 | ok  ok  C:ok F   ok  F   | ok  ok  ok  F   F   | F   ok  ok
+upload_knowledge     401 401 401 401 | F   F   F    F   F   F   | ok  F   F   F   F   | F   ok  ok
+upload_session       401 401 401 401 | F   F   F    F   F   F   | ok  F   F   F   F   | F   ok  ok
 """
 ROUTES = """
-                                none wrong revo expi | ai bound else wglob rglob mach | sync wrong none glob mach | read admin admin_b
-GET /workspaces                 401  401   401  401  | ok ok    ok   ok    B     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-GET {home}                      401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-POST {home}/plan                401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-GET {home}/overview             401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-GET {home}/knowledge            401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-GET {home}/knowledge/kept.md    401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-HEAD {home}/knowledge/kept.md   401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-GET {home}/versions/kept.md     401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-GET {home}/sessions             401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-GET {home}/sessions/s1          401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-HEAD {home}/sessions/s1         401  401   401  401  | ok ok    ok   ok    F     ok   | ok   ok    ok   ok   ok   | ok   ok    ok
-PUT {home}/overview             401  401   401  401  | N  ok    F    F     ok    F    | ok   F     F    F    F    | F    ok    ok
-PUT {home}/knowledge/new.md     401  401   401  401  | N  ok    F    F     ok    F    | ok   F     F    F    F    | F    ok    ok
-PUT {home}/sessions/s2          401  401   401  401  | N  ok    F    F     ok    F    | ok   F     F    F    F    | F    ok    ok
-PATCH {home}/sessions/s1        401  401   401  401  | N  ok    F    F     ok    F    | ok   F     F    F    F    | F    ok    ok
-DELETE {home}/knowledge/gone.md 401  401   401  401  | N  ok    F    F     ok    F    | ok   F     F    F    F    | F    ok    ok
-POST /workspaces                401  401   401  401  | ok ok    ok   F     ok    F    | ok   ok    ok   F    F    | F    ok    ok
-POST {home}/reissue             401  401   401  401  | F  F     F    F     F     F    | F    F     F    F    F    | F    ok    ok
-GET /tokens                     401  401   401  401  | F  F     F    F     F     F    | F    F     F    F    F    | F    ok    ok
-POST /tokens                    401  401   401  401  | F  F     F    F     F     F    | F    F     F    F    F    | F    ok    ok
-DELETE /tokens/spare            401  401   401  401  | F  F     F    F     F     F    | F    F     F    F    F    | F    ok    ok
-GET /status                     401  401   401  401  | F  F     F    F     F     F    | F    F     F    F    F    | F    ok    ok
-GET /nothing                    401  401   401  401  | 404 404  404  404   404   404  | 404  404   404  404  404  | 404  404   404
+                                non wrg rev exp | ai  bnd els wgl rgl mac | syn wrg non glb mac | rea adm adb
+GET /workspaces                 401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}                      401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+POST {home}/plan                401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/overview             401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/knowledge            401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/knowledge/kept.md    401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+HEAD {home}/knowledge/kept.md   401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/versions/kept.md     401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/sessions             401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/sessions/s1          401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+HEAD {home}/sessions/s1         401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+PUT {home}/overview             401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+PUT {home}/knowledge/new.md     401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+PUT {home}/sessions/s2          401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+PATCH {home}/sessions/s1        401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+DELETE {home}/knowledge/gone.md 401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+POST /workspaces                401 401 401 401 | ok  ok  ok  F   ok  F   | ok  ok  ok  F   F   | F   ok  ok
+POST {home}/reissue             401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /tokens                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+POST /tokens                    401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+DELETE /tokens/spare            401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /status                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /nothing                    401 401 401 401 | 404 404 404 404 404 404 | 404 404 404 404 404 | 404 404 404
 """
 LISTED = {
     "ai": "rw", "bound": "rw", "elsewhere": "rw", "write_glob": "rw", "read_glob": "rw", "machine": "rw",
     "sync": "ru", "sync_glob": "ru", "sync_machine": "ru", "read": "r", "admin": "rwu",
 }  # fmt: skip
-READING = (
-    "get_overview list_workspaces list_knowledge read_knowledge knowledge_history search_knowledge list_sessions"
-    " read_session search_sessions"
-).split()
-WRITING = "register_workspace write_overview write_knowledge delete_knowledge restore_knowledge".split()
-UPLOADING = "register_workspace upload_knowledge upload_session".split()
+READING = [
+    "get_overview",
+    "list_workspaces",
+    "list_knowledge",
+    "read_knowledge",
+    "knowledge_history",
+    "search_knowledge",
+    "list_sessions",
+    "read_session",
+    "search_sessions",
+]
+WRITING = ["register_workspace", "write_overview", "write_knowledge", "delete_knowledge", "restore_knowledge"]
+UPLOADING = ["register_workspace", "upload_knowledge", "upload_session"]
 CODES = {"F": "forbidden", "N": "not_bound", "C": "conflict", "E": "ok", "B": "ok"}
 MARK = "xyzzy"
 """Stands in everything that the workspace holds, and in no answer that may not show it."""
@@ -306,7 +315,7 @@ def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
     routes = {(method, path) for method, path in (row.split(" ") for row in parse_table(ROUTES))}
     served = {
         (method, route.path.removeprefix("/api/v1"))
-        for route in __import__("federated_memory.web.routes", fromlist=["Routes"]).Routes(shared.services).all()
+        for route in Routes(shared.services).all()
         for method in route.methods or ()
     }
 

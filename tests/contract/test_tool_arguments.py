@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.harness import ADMIN_TOKEN, ERAS, Answer, Era, Home, Server, Wire
+from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, Answer, Era, Home, Server, Wire
 from tests.contract.test_canaries import LEGIT
 
 MARK = "canary-argument-9c02"
@@ -44,8 +44,9 @@ def refused(shared: Server, tool: str, arguments: dict[str, Any]) -> Answer:
 
 @pytest.mark.spec("TOOL-5")
 @pytest.mark.parametrize("tool", LEGIT)
+@pytest.mark.usefixtures("home")
 def test_an_unknown_argument_is_refused_by_name_with_what_is_allowed(
-    shared: Server, home: Home, schemas: dict[str, dict[str, Any]], tool: str
+    shared: Server, schemas: dict[str, dict[str, Any]], tool: str
 ) -> None:
     answer = refused(shared, tool, {**LEGIT[tool], "nonsense": MARK})
 
@@ -64,8 +65,9 @@ def test_a_missing_argument_is_named(shared: Server, schemas: dict[str, dict[str
 
 @pytest.mark.spec("TOOL-5")
 @pytest.mark.parametrize("tool", LEGIT)
+@pytest.mark.usefixtures("home")
 def test_a_wrong_type_is_refused_by_name_with_what_is_allowed(
-    shared: Server, home: Home, schemas: dict[str, dict[str, Any]], tool: str
+    shared: Server, schemas: dict[str, dict[str, Any]], tool: str
 ) -> None:
     words = {"string": ("string", "'"), "integer": ("integer",), "object": ("dictionary", "object")}
     for name, schema in schemas[tool]["properties"].items():
@@ -80,8 +82,9 @@ def test_a_wrong_type_is_refused_by_name_with_what_is_allowed(
 
 @pytest.mark.spec("TOOL-5", "PAGE-1")
 @pytest.mark.parametrize("tool", LEGIT)
+@pytest.mark.usefixtures("home")
 def test_what_is_out_of_range_is_refused_by_name_with_the_range(
-    shared: Server, home: Home, schemas: dict[str, dict[str, Any]], tool: str
+    shared: Server, schemas: dict[str, dict[str, Any]], tool: str
 ) -> None:
     tried = 0
     for name, schema in schemas[tool]["properties"].items():
@@ -136,22 +139,22 @@ def _timeless(found: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.spec("TOOL-1", "TOOL-5")
 @pytest.mark.xfail(strict=True, reason="defect: the SDK parses JSON in strings of optional arguments")
 @pytest.mark.parametrize("content", ['{"type":"user"}', '{"type":"user"}\n', "[]", "null"])
-def test_a_transcript_of_one_line_is_taken_as_text(server: Server, content: str) -> None:
-    home = server.settle()
+def test_a_transcript_of_one_line_is_taken_as_text(shared: Server, content: str) -> None:
+    home = shared.settle_anew()
 
-    answer = server.agent(ADMIN_TOKEN).call(
+    answer = shared.agent(ADMIN_TOKEN).call(
         "upload_session", workspace_id=home.workspace_id, write_token="", session_id="s", content=content
     )  # fmt: skip
 
     assert answer.code == "ok"
-    assert server.http(ADMIN_TOKEN).get(home.url("/sessions/s")).body == content.encode()
+    assert shared.http(ADMIN_TOKEN).get(home.url("/sessions/s")).body == content.encode()
 
 
 @pytest.mark.spec("TOOL-1")
 @pytest.mark.parametrize("text", ['{"a": 1}', "[1]", "null", "true", "1", '"x"', ""])
-def test_a_document_that_looks_like_json_is_taken_as_text(server: Server, text: str) -> None:
-    home = server.settle()
-    agent = server.agent()
+def test_a_document_that_looks_like_json_is_taken_as_text(shared: Server, text: str) -> None:
+    home = shared.settle_anew()
+    agent = shared.agent()
 
     agent.ok("write_knowledge", path="a.md", text=text, binding=home.binding)
 
@@ -197,8 +200,8 @@ def call_bytes(wire: Wire, arguments: bytes) -> bytes:
         b'{"machine":"' + b"a" * 1_000_000 + b'"}',
     ],
 )
-def test_odd_json_is_refused_cleanly(server: Server, arguments: bytes, era: Era) -> None:
-    wire = server.wire(ADMIN_TOKEN, era)
+def test_odd_json_is_refused_cleanly(shared: Server, arguments: bytes, era: Era) -> None:
+    wire = shared.wire(ADMIN_TOKEN, era)
 
     reply = wire.send(call_bytes(wire, arguments), mcp_method="tools/call", mcp_name="list_workspaces")
 
@@ -214,10 +217,10 @@ def test_odd_json_is_refused_cleanly(server: Server, arguments: bytes, era: Era)
 
 @pytest.mark.spec("HTTP-6", "TOOL-5")
 @pytest.mark.parametrize("era", ERAS)
-def test_a_text_over_its_cap_is_too_large(server: Server, era: Era) -> None:
-    home = server.settle()
+def test_a_text_over_its_cap_is_too_large(shared: Server, era: Era) -> None:
+    home = shared.settle_anew()
 
-    answer = server.agent(era=era).call(
+    answer = shared.agent(era=era).call(
         "write_knowledge", path="a.md", text="x" * (1024**2 + 1), binding=home.binding
     )  # fmt: skip
 
@@ -226,10 +229,10 @@ def test_a_text_over_its_cap_is_too_large(server: Server, era: Era) -> None:
 
 @pytest.mark.spec("TOOL-5")
 @pytest.mark.parametrize("source", [{"agent": "x" * 100_000}, {"a": {"b": [1, 2]}}, {str(n): n for n in range(5_000)}])
-def test_what_an_upload_says_of_itself_may_be_anything(server: Server, source: dict[str, Any]) -> None:
-    home = server.settle()
+def test_what_an_upload_says_of_itself_may_be_anything(shared: Server, source: dict[str, Any]) -> None:
+    home = shared.settle_anew()
 
-    code = server.wire(ADMIN_TOKEN).code(
+    code = shared.wire(ADMIN_TOKEN).code(
         "upload_session",
         {"workspace_id": home.workspace_id, "write_token": "", "session_id": "s", "content": "{}\n{}\n",
          "source": source},
@@ -242,16 +245,21 @@ def test_what_an_upload_says_of_itself_may_be_anything(server: Server, source: d
 @pytest.mark.parametrize("mode", ["ranked", "literal", "regex"])
 @pytest.mark.parametrize("tool", ["search_knowledge", "search_sessions"])
 @pytest.mark.parametrize(
-    "query", ["", " ", "\x00", "(", "[", "a{9999}", "(?=x)", r"\1", "-e", "--pre=sh", '"', "*", "OR", "\n", "x" * 20_000]
+    "query",
+    ["", " ", "\x00", "(", "[", "a{9999}", "(?=x)", r"\1", "-e", "--pre=sh", '"', "*", "OR", "\n", "x" * 20_000],
 )
-def test_odd_queries_are_answered_or_refused(shared: Server, home: Home, tool: str, mode: str, query: str) -> None:
+@pytest.mark.usefixtures("home")
+def test_odd_queries_are_answered_or_refused(shared: Server, tool: str, mode: str, query: str) -> None:
     assert shared.wire(ADMIN_TOKEN).code(tool, {"query": query, "mode": mode}) in ("ok", "invalid_argument")
 
 
 @pytest.mark.spec("TOOL-5")
-@pytest.mark.parametrize("time", ["yesterday", "2026-13-01", "2026-02-30", "99999-01-01", "2026-11-21T25:00:00Z", "1", "-", "٢٠٢٦-١١-٢١"])  # fmt: skip
+@pytest.mark.parametrize(
+    "time", ["yesterday", "2026-13-01", "2026-02-30", "99999-01-01", "2026-11-21T25:00:00Z", "1", "-", "٢٠٢٦-١١-٢١"]
+)
 @pytest.mark.parametrize("argument", ["since", "until"])
-def test_a_time_that_cannot_be_is_refused(shared: Server, home: Home, argument: str, time: str) -> None:
+@pytest.mark.usefixtures("home")
+def test_a_time_that_cannot_be_is_refused(shared: Server, argument: str, time: str) -> None:
     for tool in ("list_sessions", "search_sessions", "search_knowledge"):
         given = {"query": "x"} if tool.startswith("search") else {}
         assert shared.wire(ADMIN_TOKEN).code(tool, {**given, argument: time}) == "invalid_argument"
@@ -263,3 +271,49 @@ def test_an_if_match_that_is_no_etag_is_refused(shared: Server, home: Home, if_m
     code = shared.agent().call("write_knowledge", path="a.md", text="x", binding=home.binding, if_match=if_match).code
 
     assert code == "invalid_argument"
+
+
+@pytest.mark.spec("TOOL-5")
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("params", [{}, {"arguments": None}, {"arguments": {}}])
+def test_a_call_without_arguments_is_one_with_none(shared: Server, params: dict[str, Any], era: Era) -> None:
+    reply = shared.wire(ADMIN_TOKEN, era).post("tools/call", {"name": "list_sessions", **params})
+
+    assert "sessions" in reply.json["result"]["structuredContent"]
+
+
+@pytest.mark.spec("TOOL-1")
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("name", ["nonsense", "", "List_Workspaces", "list_workspaces ", "../x", "x" * 10_000, "\x00"])
+def test_a_tool_that_is_none_is_refused_without_its_name(shared: Server, name: str, era: Era) -> None:
+    wire = shared.wire(ADMIN_TOKEN, era)
+    body = call_bytes(wire, b"{}").replace(b'"list_workspaces"', json.dumps(name).encode())
+
+    reply = wire.send(body, mcp_method="tools/call", mcp_name=name if name.isprintable() else "x")
+
+    assert reply.status in (200, 400)
+    assert len(reply.body) < 4_000
+    if reply.status == 200:
+        assert reply.json["result"]["structuredContent"]["error"]["code"] == "not_found"
+
+
+@pytest.mark.spec("BIND-2", "TOOL-7")
+@pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
+def test_every_version_with_a_handshake_keeps_its_session(server: Server, version: str) -> None:
+    wire = server.wire(None)
+    headers = {"authorization": f"Bearer {AI_TOKEN}", "mcp_protocol_version": version}
+    offer = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+
+    def post(method: str, params: dict[str, Any], **more: str) -> Any:
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return wire.send(json.dumps(message).encode(), **headers, **more)
+
+    begun = post("initialize", offer)
+    session = {"mcp_session_id": begun.headers["mcp-session-id"]}
+    names = {"machine": "box", "tool": "claude", "project": "home"}
+    post("tools/call", {"name": "register_workspace", "arguments": names}, **session)
+    written = post("tools/call", {"name": "write_overview", "arguments": {"text": "x"}}, **session)
+
+    assert begun.json["result"]["protocolVersion"] == version
+    assert written.json["result"]["isError"] is False
+    assert "box-claude-home" in written.json["result"]["content"][0]["text"]

@@ -12,13 +12,26 @@ from mcp_types import Tool
 from federated_memory.tools.server import INSTRUCTIONS
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Server
 
-TOOLS = (
-    "get_overview list_workspaces register_workspace list_knowledge read_knowledge search_knowledge knowledge_history"
-    " list_sessions read_session search_sessions write_overview write_knowledge delete_knowledge restore_knowledge"
-    " upload_knowledge upload_session"
-).split()
+TOOLS = [
+    "get_overview",
+    "list_workspaces",
+    "register_workspace",
+    "list_knowledge",
+    "read_knowledge",
+    "search_knowledge",
+    "knowledge_history",
+    "list_sessions",
+    "read_session",
+    "search_sessions",
+    "write_overview",
+    "write_knowledge",
+    "delete_knowledge",
+    "restore_knowledge",
+    "upload_knowledge",
+    "upload_session",
+]
 # Tool → read-only, destructive, idempotent.
-HINTS = {name: (True, False, True) for name in TOOLS} | {
+HINTS = dict.fromkeys(TOOLS, (True, False, True)) | {
     "register_workspace": (False, False, True),
     "write_overview": (False, False, True),
     "write_knowledge": (False, False, True),

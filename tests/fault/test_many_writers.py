@@ -17,7 +17,7 @@ from tests.fault.ledger import digest
 from tests.fault.rig import check, leftovers
 
 WRITERS = 8
-WRITES = 500 if os.environ.get("FAULT_FULL") == "1" else 150
+WRITES = 500
 INCREMENTS = 25
 
 pytestmark = pytest.mark.timeout(600)

@@ -5,29 +5,34 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.fs import Folder
 from federated_memory.names import DocumentPath, WorkspaceId, document_path_problem
+from federated_memory.search.hit import Budget
 from federated_memory.search.query import plain
+from federated_memory.search.ripgrep import Ripgrep
 from federated_memory.store.document import OVERVIEW, Document, Key, stamp_of
 from federated_memory.store.documents import Documents
 from federated_memory.store.root import Root
 from federated_memory.store.scan import walk
 
 _MAX_OPEN_FOLDERS = 64
+_NAMES_PER_RUN = 500  # an argument list has its limits
 _MAX_TEXT_BYTES = 8 * 1024**2  # no document is as large; a file put there by hand this very moment may be
 
 
 class Corpus:
     """The knowledge and overviews of some workspaces. A context manager: it keeps folders open while it is used.
 
-    Files count: an edit by hand is recorded when a search comes across it, as reading does.
+    Files count: an edit by hand is recorded when a search comes across it, as reading does. `problem` says what kept
+    it from looking at all of them.
     """
 
-    def __init__(self, root: Root, documents: Documents, workspace_ids: Sequence[WorkspaceId]) -> None:
+    def __init__(self, root: Root, documents: Documents, workspace_ids: Sequence[WorkspaceId], budget: Budget) -> None:
+        self.budget = budget
+        self.problem = ""
         self._root = root
         self._documents = documents
         self._workspace_ids = tuple(dict.fromkeys(workspace_ids))
@@ -48,16 +53,26 @@ class Corpus:
     ) -> None:
         self._close_folders()
 
-    @property
-    def path(self) -> Path:
-        """The folder of all workspaces, which `names` are relative to."""
-        return self._root.path / "workspaces"
-
     def known(self) -> Iterable[Document]:
         """The documents as they were last seen."""
         return self._known.values()
 
-    def names(self) -> list[str]:
+    def ripgrep(self, options: Sequence[str], pattern: str, separator: bytes) -> Iterator[bytes]:
+        """What ripgrep prints about the documents, piece by piece; `key_of` knows the names.
+
+        Raises:
+            RipgrepFailed: There is none, or it could not be started; what came until then is all there is.
+        """
+        names = self._names()
+        for at in range(0, len(names), _NAMES_PER_RUN):
+            folder = self._root.path / "workspaces"
+            with Ripgrep(options, pattern, folder, names[at : at + _NAMES_PER_RUN]) as ripgrep:
+                yield from ripgrep.records(separator, self.budget)
+            if ripgrep.problem:
+                self.problem = ripgrep.problem
+                return
+
+    def _names(self) -> list[str]:
         """The folders and files to search, those that are there and are no symlinks."""
         found: list[str] = []
         for workspace_id in self._workspace_ids:
@@ -80,7 +95,7 @@ class Corpus:
                             yield Key(workspace_id, "knowledge", DocumentPath(path))
 
     def key_of(self, name: bytes) -> Key | None:
-        """The document that a file below `names` holds, unless its name is not legal."""
+        """The document that a file ripgrep names holds, unless the name is not legal."""
         key = self._named.get(name)
         if key is None:
             workspace_id, _, rest = name.decode("utf-8", "replace").partition("/")
@@ -97,6 +112,9 @@ class Corpus:
         for key in keys:
             document = self._known.get(key)
             if document is None or document.stamp != self._stamp(key):
+                if self.budget.is_spent():
+                    self.problem = self.budget.reason
+                    continue
                 try:
                     document = self._documents.observe(key)
                 except (FederatedMemoryError, OSError):  # too large to be served, or the disk fails: `check` tells

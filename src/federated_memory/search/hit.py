@@ -47,44 +47,49 @@ class Found:
     note: str = ""
 
 
-@dataclass(slots=True)
 class Budget:
-    """How long a search may go on: until its deadline, or until its caller has gone."""
+    """How long a search may go on: until its deadline, until its caller has gone, or until it has what it wants."""
 
-    seconds: float
-    cancelled: threading.Event | None
-    deadline: float = 0.0
+    def __init__(self, seconds: float, cancelled: threading.Event | None = None) -> None:
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._cancelled = cancelled
+        self._has_enough = False
 
-    def __post_init__(self) -> None:
-        self.deadline = time.monotonic() + self.seconds
-
-    @property
-    def left(self) -> float:
-        return max(0.0, self.deadline - time.monotonic())
+    def stop(self) -> None:
+        """Let what still goes on end soon."""
+        self._has_enough = True
 
     def is_cancelled(self) -> bool:
-        return self.cancelled is not None and self.cancelled.is_set()
+        return self._cancelled is not None and self._cancelled.is_set()
 
     def is_spent(self) -> bool:
-        return self.is_cancelled() or time.monotonic() >= self.deadline
+        return self._has_enough or self.is_cancelled() or time.monotonic() >= self._deadline
 
     @property
     def reason(self) -> str:
-        return "the search was cancelled" if self.is_cancelled() else f"the search took over {self.seconds:g} seconds"
+        return "the search was cancelled" if self.is_cancelled() else f"the search took over {self._seconds:g} seconds"
 
 
-def parse_after(after: Sequence[object] | None, *types: type, rest: type | None = None) -> After | None:
-    """The place where an earlier page ended: values of these types, then any number of `rest`.
+def parse_after(after: Sequence[object] | None, *types: type) -> After | None:
+    """The place where an earlier page ended: values of exactly these types.
 
     Raises:
         InvalidArgument: It is of another search, or no place at all.
     """
     if after is None:
         return None
-    expected = [*types, *([rest] if rest else []) * (len(after) - len(types))]
-    if len(after) != len(expected) or any(type(value) is not kind for value, kind in zip(after, expected, strict=True)):
+    if len(after) != len(types) or not all(map(_is_value, after, types)):
         raise InvalidArgument("The cursor is not of this search", hint="Leave it out to start again")
     return tuple(after)  # type: ignore[arg-type]
+
+
+def _is_value(value: object, kind: type) -> bool:
+    if type(value) is not kind:
+        return False
+    if isinstance(value, str):
+        return value.isprintable()
+    return 0 <= value < 2**63  # type: ignore[operator]
 
 
 def sort_places(rows: list[T], place: Callable[[T], After], falling: int) -> None:

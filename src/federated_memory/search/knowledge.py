@@ -7,17 +7,16 @@ that names no literal, and a machine without ripgrep, cost a look into every fil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from federated_memory.search.corpus import Corpus
-from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, is_within, parse_after, sort_places
+from federated_memory.search.hit import After, Found, Hit, comes_after, is_within, parse_after, sort_places
 from federated_memory.search.literals import Literals
 from federated_memory.search.query import Exact
-from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
+from federated_memory.search.ripgrep import RipgrepFailed
 from federated_memory.search.snippet import snippet
-from federated_memory.store.document import Document, Key
+from federated_memory.store.document import Document
 
-NAMES_PER_RUN = 500  # an argument list has its limits
 _NOT_IN_FILES = re.compile("[\n\r\0\ufffd]")  # line ends, what no argument holds, what stands for undecodable bytes
 _NOT_ASCII = re.compile("[^ -~]")
 _FILES = ("--files-with-matches", "--null")
@@ -33,14 +32,13 @@ def search_exact(
     until: str | None,
     limit: int,
     after: Sequence[object] | None,
-    budget: Budget,
 ) -> Found:
     """Every line with a match, once: by the document's time, newest first, then workspace, path and line."""
     begin = parse_after(after, str, str, str, str, int)
-    keys, problem = _candidates(corpus, query, budget)
+    budget = corpus.budget
+    documents = [document for document in _candidates(corpus, query) if is_within(document.updated_at, since, until)]
     if budget.is_spent():
         return Found([], None, False, f"Nothing was searched: {budget.reason}")
-    documents = [document for document in corpus.current(keys) if is_within(document.updated_at, since, until)]
     sort_places(documents, place_of, _FALLING)
     if begin:
         documents = [document for document in documents if not comes_after(begin[:4], place_of(document), _FALLING)]
@@ -53,11 +51,11 @@ def search_exact(
         first_line = int(begin[4]) + 1 if begin and begin[:4] == place_of(document) else 0
         for hit in _hits(corpus, query, document, first_line):
             if len(hits) == limit:
-                return Found(hits, reached, not problem, problem)
+                return Found(hits, reached, not corpus.problem, corpus.problem)
             hits.append(hit)
             reached = (*place_of(document), hit.line)
         reached = (*place_of(document), _PAST_ALL_LINES)
-    return Found(hits, None, not problem, problem)
+    return Found(hits, None, not corpus.problem, corpus.problem)
 
 
 def _hits(corpus: Corpus, query: Exact, document: Document, first_line: int) -> Iterator[Hit]:
@@ -79,23 +77,17 @@ def place_of(document: Document) -> After:
     return document.updated_at, document.key.workspace_id, document.key.kind, document.key.path
 
 
-def _candidates(corpus: Corpus, query: Exact, budget: Budget) -> tuple[Iterable[Key], str]:
-    """The documents that may match, and what kept this from being all of them."""
+def _candidates(corpus: Corpus, query: Exact) -> list[Document]:
+    """The documents that may match."""
     needle = _needle(query.literals)
     if not needle:
-        return corpus.files(), ""
+        return corpus.current(corpus.files())
     options = [*_FILES, "--fixed-strings", *(["--ignore-case"] if query.literals.ignores_case else [])]
-    names = corpus.names()
-    found: list[Key | None] = []
     try:
-        for at in range(0, len(names), NAMES_PER_RUN):
-            with Ripgrep(options, [needle], corpus.path, names[at : at + NAMES_PER_RUN]) as ripgrep:
-                found += map(corpus.key_of, ripgrep.records(b"\0", budget))
-            if ripgrep.problem:
-                return filter(None, found), ripgrep.problem
+        keys = (corpus.key_of(name) for name in corpus.ripgrep(options, needle, b"\0"))
+        return corpus.current(key for key in keys if key is not None)
     except RipgrepFailed:
-        return corpus.files(), ""
-    return filter(None, found), ""
+        return corpus.current(corpus.files())
 
 
 def _needle(literals: Literals) -> str:

@@ -137,3 +137,8 @@ def plain(data: bytes) -> bytes:
         except UnicodeDecodeError:
             data = data.decode("utf-8", "replace").encode()
     return data
+
+
+def plain_text(text: str) -> bytes:
+    """As `plain`, of a text that is decoded already."""
+    return (text.replace("\r\n", "\n") if "\r" in text else text).encode("utf-8", "replace")

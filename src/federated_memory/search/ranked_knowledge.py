@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from federated_memory.search.corpus import Corpus
-from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, is_within, parse_after, sort_places
-from federated_memory.search.knowledge import NAMES_PER_RUN, hit_in, place_of
+from federated_memory.search.hit import After, Found, Hit, comes_after, is_within, parse_after, sort_places
+from federated_memory.search.knowledge import hit_in, place_of
 from federated_memory.search.query import Ranked
 from federated_memory.search.ranking import (
     Matcher,
@@ -23,7 +23,7 @@ from federated_memory.search.ranking import (
     sum_of,
     weights_of,
 )  # fmt: skip
-from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
+from federated_memory.search.ripgrep import RipgrepFailed
 from federated_memory.search.snippet import snippet
 from federated_memory.store.changes import ChangeFeed
 from federated_memory.store.document import Document, Key
@@ -77,13 +77,12 @@ def search_ranked(
     until: str | None,
     limit: int,
     after: Sequence[object] | None,
-    budget: Budget,
 ) -> Found:
     """Documents with a term in text, title or path: by score, then by time, newest first."""
-    begin = parse_after(after, int, float, str, str, str, str, rest=float)
+    begin = parse_after(after, int, float, str, str, str, str, *[float] * len(query.terms.wanted))
     head = int(begin[0]) if begin else feed.head()
     matcher = Matcher(query.terms)
-    tallies, problem = _tallies(corpus, query, matcher, budget)
+    tallies = _tallies(corpus, query, matcher)
     documents = [document for document in corpus.current(tallies) if is_within(document.updated_at, since, until)]
     counts = [
         sum(tallies[document.key].found >> number & 1 for document in documents) for number in range(matcher.wanted)
@@ -101,13 +100,13 @@ def search_ranked(
         if begin and not comes_after(place, begin[1:6], _FALLING):
             continue
         if len(hits) == limit:
-            return Found(hits, reached, not problem, problem)
-        if budget.is_cancelled():
-            return Found(hits, reached, False, budget.reason)
+            return Found(hits, reached, not corpus.problem, corpus.problem)
+        if corpus.budget.is_cancelled():
+            return Found(hits, reached, False, corpus.budget.reason)
         if hit := _hit(corpus, matcher, document, tallies[document.key], weights, scores[document.key]):
             hits.append(hit)
         reached = (head, *place, *weights)
-    return Found(hits, None, not problem, problem)
+    return Found(hits, None, not corpus.problem, corpus.problem)
 
 
 def _score(document: Document, tally: _Tally, weights: Weights) -> float:
@@ -132,55 +131,48 @@ def _hit(
     return hit_in(document, text.count(b"\n", 0, spans[0][0]), snippet(text, spans), score)
 
 
-def _tallies(corpus: Corpus, query: Ranked, matcher: Matcher, budget: Budget) -> tuple[dict[Key, _Tally], str]:
-    """What each document holds, and what kept this from being all of it."""
+def _tallies(corpus: Corpus, query: Ranked, matcher: Matcher) -> dict[Key, _Tally]:
+    """What each document holds that has a wanted term and no excluded one."""
     values = [term.weight for term in query.terms.wanted]
-    tallies: defaultdict[Key, _Tally] = defaultdict(_Tally)
     try:
-        problem = _tally_with_ripgrep(corpus, query, budget, tallies, values)
+        tallies = _tally_with_ripgrep(corpus, query, values)
     except RipgrepFailed:
-        problem = _tally_by_reading(corpus, matcher, budget, tallies, values)
+        tallies = _tally_by_reading(corpus, matcher, values)
     for key, numbers in _titles(corpus, matcher):
         tallies[key].titled |= bits(numbers)
     wanted = (1 << matcher.wanted) - 1
-    return {key: tally for key, tally in tallies.items() if 0 < tally.found <= wanted}, problem
+    return {key: tally for key, tally in tallies.items() if 0 < tally.found <= wanted}
 
 
-def _tally_with_ripgrep(
-    corpus: Corpus, query: Ranked, budget: Budget, tallies: defaultdict[Key, _Tally], values: Sequence[float]
-) -> str:
+def _tally_with_ripgrep(corpus: Corpus, query: Ranked, values: Sequence[float]) -> defaultdict[Key, _Tally]:
+    tallies: defaultdict[Key, _Tally] = defaultdict(_Tally)
     matcher = Matcher(query.terms, by_line=True)
     every = (*query.terms.wanted, *query.terms.excluded)
     pattern = "|".join(term.line_pattern(_RIPGREP_EDGE) for term in every)
-    names = corpus.names()
-    for at in range(0, len(names), NAMES_PER_RUN):
-        with Ripgrep(_OPTIONS, [pattern], corpus.path, names[at : at + NAMES_PER_RUN]) as ripgrep:
-            last, key = b"", None
-            for record in ripgrep.records(b"\n", budget):
-                name, _, rest = record.partition(b"\0")
-                line, _, found = rest.partition(b":")
-                if name != last:
-                    last, key = name, corpus.key_of(name)
-                if key is not None and line.isdigit():
-                    tallies[key].add(int(line), matcher.named(found), values)
-        if ripgrep.problem:
-            return ripgrep.problem
-    return ""
+    last, key = b"", None
+    for record in corpus.ripgrep(_OPTIONS, pattern, b"\n"):
+        name, _, rest = record.partition(b"\0")
+        line, _, found = rest.partition(b":")
+        if name != last:
+            last, key = name, corpus.key_of(name)
+        if key is not None and line.isdigit():
+            tallies[key].add(int(line), matcher.named(found), values)
+    return tallies
 
 
-def _tally_by_reading(
-    corpus: Corpus, matcher: Matcher, budget: Budget, tallies: defaultdict[Key, _Tally], values: Sequence[float]
-) -> str:
+def _tally_by_reading(corpus: Corpus, matcher: Matcher, values: Sequence[float]) -> defaultdict[Key, _Tally]:
+    tallies: defaultdict[Key, _Tally] = defaultdict(_Tally)
     for key in corpus.files():
-        if budget.is_spent():
-            return budget.reason
+        if corpus.budget.is_spent():
+            corpus.problem = corpus.budget.reason
+            break
         text = corpus.text(key)
         line = counted = 0
         for start, _, numbers in matcher.places(text):
             line += text.count(b"\n", counted, start)
             counted = start
             tallies[key].add(line, numbers, values)
-    return ""
+    return tallies
 
 
 def _titles(corpus: Corpus, matcher: Matcher) -> Iterator[tuple[Key, tuple[int, ...]]]:

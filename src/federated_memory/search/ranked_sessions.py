@@ -6,7 +6,6 @@ rest of the query. Memory is bounded: of each session the best turns are kept, o
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import NamedTuple
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.names import WorkspaceId
 from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after, sort_places
-from federated_memory.search.query import Ranked, plain
+from federated_memory.search.query import Ranked, plain_text
 from federated_memory.search.ranking import (
     Matcher,
     Weights,
@@ -29,12 +28,13 @@ from federated_memory.search.ranking import (
     sum_of,
     weights_of,
 )  # fmt: skip
-from federated_memory.search.raw_lines import LONGEST_LINE_BYTES, filter_for_terms
+from federated_memory.search.raw_lines import filter_for_terms
 from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of, reader_for
 from federated_memory.search.sessions import hit_in
 from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
 from federated_memory.store.changes import ChangeFeed
+from federated_memory.store.members import LONGEST_MEMBER_BYTES
 from federated_memory.transcripts import Turn, read_turns
 
 _USUAL_BYTES = 800
@@ -107,16 +107,15 @@ def search_ranked(
     budget: Budget,
 ) -> Found:
     """Turns that hold a term: by score, then newest session first."""
-    begin = parse_after(after, int, float, str, str, str, int, str, rest=float)
+    begin = parse_after(after, int, float, str, str, str, int, str, *[float] * len(query.terms.wanted))
     head = int(begin[0]) if begin else feed.head()
     changed = changed_since(feed, head) if begin else set()
     matcher = Matcher(query.terms)
     lines_filter = filter_for_terms(query.terms)
     values = [term.weight for term in query.terms.wanted]
-    stop = threading.Event()
 
     def work(archive: Archive) -> _Session:
-        walk = Walk(archives, archive, lines_filter, 0, lambda: stop.is_set() or budget.is_spent())
+        walk = Walk(archives, archive, lines_filter, 0, budget)
         session = _Session(archive, walk)
         with closing(session.walk.turns()) as lines:
             for turns in lines:
@@ -131,8 +130,11 @@ def search_ranked(
         for archive in newest_first(archives, workspace_ids, scope)
         if (archive.workspace_id, "session", archive.session_id) not in changed
     )
-    with closing(in_order(pool, candidates, work, stop)) as sessions:
+    with closing(in_order(pool, candidates, work, budget)) as sessions:
         for archive, session in sessions:
+            if session is None:
+                notes.stopped = budget.reason
+                break
             notes.add(session.walk)
             best.add(session)
             if not session.walk.is_finished:
@@ -196,7 +198,7 @@ def _matching(archive: Archive, matcher: Matcher, scope: Scope, turns: Iterable[
     for turn in turns:
         if not scope.holds(archive, turn):
             continue
-        text = plain(turn.text.encode())
+        text = plain_text(turn.text)
         places = list(matcher.places(text))
         if not places or matcher.is_excluded(places):
             continue
@@ -221,14 +223,14 @@ def _hit(
 ) -> Hit | None:
     """Read the turn again for its excerpt; None when it is gone meanwhile."""
     try:
-        lines = archives.read_lines(archive, turn.line, 1, LONGEST_LINE_BYTES)
+        lines = archives.read_lines(archive, turn.line, 1, LONGEST_MEMBER_BYTES)
         reader = reader_for(archives, archive)
     except FederatedMemoryError:
         return None
     best: tuple[float, Turn, str] | None = None
     for line in lines:
         for found in read_turns(reader, line.data, line.number):
-            text = plain(found.text.encode())
+            text = plain_text(found.text)
             places = list(matcher.places(text))
             if found.role != turn.role or not scope.holds(archive, found) or not places or matcher.is_excluded(places):
                 continue

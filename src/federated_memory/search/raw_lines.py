@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from federated_memory.search.literals import Literals
 from federated_memory.search.query import Pattern, compile_pattern
 from federated_memory.search.terms import Terms
+from federated_memory.store.members import LONGEST_MEMBER_BYTES
 
-LONGEST_LINE_BYTES = 8 * 1024**2
+_OVERLAP_BYTES = 16 * 1024  # more than any text that is looked for
 _RUN = re.compile("[0-9A-Za-z]{3,}")
 _FOREIGN_RUN = re.compile("[^\0-\x7f\ufffd]+")
 _NUMBER = re.compile("[0-9]*[eE]?[0-9]*")
@@ -76,35 +77,40 @@ def _stands_as_it_is(run: str) -> bool:
 
 
 def lines_with(lines: RawFilter | None, raw: bytes, first_line: int) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of the lines of a member that pass."""
-    if lines is None:
-        yield from enumerate(raw.removesuffix(b"\n").split(b"\n"), first_line)
-        return
-    pattern = lines.pattern_in(raw)
+    """Number and bytes of the lines of a member that pass, with or without their line end."""
     at = counted = 0
     line = first_line
-    while pattern is not None and at < len(raw) and (found := pattern.search(raw, at)) is not None:
-        start = raw.rfind(b"\n", at, found.start()) + 1 or at
-        end = raw.find(b"\n", found.start())
+    pattern = lines.pattern_in(raw) if lines else None
+    while at < len(raw):
+        start = at
+        if lines:
+            found = pattern.search(raw, at) if pattern is not None else None
+            if found is None:
+                return
+            at = found.start()
+            start = raw.rfind(b"\n", start, at) + 1 or start
+        end = raw.find(b"\n", at) + 1 or len(raw)
         line += raw.count(b"\n", counted, start)
         counted = start
-        end = end if end >= 0 else len(raw)
-        if lines.passes(data := raw[start:end]):
+        data = raw[start:end]  # the same object when it is all of it
+        if lines is None or lines.passes(data):
             yield line, data
-        at = end + 1
+        at = end
 
 
-def whole_lines(members: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes | None]]:
-    """The members of an archive, lines that come in parts put together; None for one that is too long for that."""
-    number = -1
-    parts: list[bytes] = []
-    size = 0
-    for first_line, raw in members:
-        if parts and first_line != number:
-            yield number, b"".join(parts) if size <= LONGEST_LINE_BYTES else None
-            parts, size = [], 0
-        number = first_line
-        size += len(raw)
-        parts = [*parts, raw] if size <= LONGEST_LINE_BYTES else [b""]
-    if parts:
-        yield number, b"".join(parts) if size <= LONGEST_LINE_BYTES else None
+def whole_lines(members: Iterable[tuple[int, bytes]], lines: RawFilter | None) -> Iterator[tuple[int, bytes | None]]:
+    """The members of an archive. A line over 4 MiB comes in several: once as None if it may pass, else as nothing."""
+    long_line = -1
+    passes = False
+    tail = b""
+    for number, raw in members:
+        is_first = number != long_line
+        if is_first and (len(raw) < LONGEST_MEMBER_BYTES or raw.endswith(b"\n")):
+            yield number, raw
+            continue
+        if is_first:
+            long_line, passes, tail = number, False, b""
+        passes_here = lines is None or lines.pattern_in(raw) or lines.pattern_in(tail + raw[:_OVERLAP_BYTES])
+        yield number, None if passes_here and not passes else b""
+        passes = passes or bool(passes_here)
+        tail = raw[-_OVERLAP_BYTES:]

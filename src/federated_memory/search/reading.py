@@ -6,15 +6,14 @@ import heapq
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import TypeVar, cast, get_args
 
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.names import WorkspaceId
-from federated_memory.search.hit import After, Found, Hit, is_within
+from federated_memory.search.hit import After, Budget, Found, Hit, is_within
 from federated_memory.search.raw_lines import RawFilter, lines_with, whole_lines
 from federated_memory.store.archive import Archive, Archives
 from federated_memory.transcripts import Agent, Reader, Role, Turn, detect, read_turns, reader_of
@@ -23,6 +22,7 @@ T = TypeVar("T")
 
 _PAGE = 50
 _AHEAD = 4
+_STEP_SECONDS = 0.05
 _BIG_LINE_BYTES = 1024**2
 _HEAD_LINES, _HEAD_BYTES = 50, 256 * 1024
 _one_big_line = threading.Lock()  # parsed, a line takes many times its size
@@ -61,9 +61,9 @@ class Notes:
     def found(self, hits: list[Hit], reached: After | None) -> Found:
         notes = [self.stopped] if self.stopped else []
         if self.long_lines:
-            notes.append(f"{self.long_lines} lines of over 8 MiB were passed over")
+            notes.append(f"lines of over 4 MiB, which were passed over: {self.long_lines}")
         if self.damaged:
-            notes.append(f"{self.damaged} sessions could not be read to their end")
+            notes.append(f"sessions that could not be read to their end: {self.damaged}")
         return Found(hits, reached, not notes, "; ".join(notes))
 
 
@@ -78,7 +78,7 @@ class Walk:
     archive: Archive
     filter: RawFilter | None
     first_line: int
-    is_over: Callable[[], bool]
+    budget: Budget
     reached: int = field(init=False)
     is_finished: bool = False
     is_damaged: bool = False
@@ -88,20 +88,18 @@ class Walk:
         self.reached = self.first_line
 
     def turns(self) -> Generator[list[Turn], None, None]:
-        """The turns of each line that passes the filter. Looks at one member at least, even if it is over."""
+        """The turns of each line that passes the filter. Looks at one member at least, however late it is."""
         try:
             reader = reader_for(self.archives, self.archive)
             with closing(self._members()) as members:
-                for number, (first_line, raw) in enumerate(whole_lines(members)):
+                for number, (first_line, raw) in enumerate(whole_lines(members, self.filter)):
                     self.reached = max(first_line, self.first_line)
-                    if number and self.is_over():
+                    if number and self.budget.is_spent():
                         return
                     if raw is None:
                         self.long_lines += 1
-                        continue
-                    for line, data in lines_with(self.filter, raw, first_line):
-                        if line >= self.first_line:
-                            yield from self._turns_of(reader, data, line)
+                    else:
+                        yield from self._turns_in(reader, first_line, raw)
         except (FederatedMemoryError, OSError):  # `check` says what is wrong
             self.is_damaged = True
         self.is_finished = True
@@ -109,12 +107,13 @@ class Walk:
     def _members(self) -> Generator[tuple[int, bytes], None, None]:
         yield from self.archives.members(self.archive, self.first_line)
 
-    def _turns_of(self, reader: Reader, data: bytes, line: int) -> Iterator[list[Turn]]:
-        if len(data) < _BIG_LINE_BYTES:
-            yield read_turns(reader, data, line)
-        else:
-            with _one_big_line:
-                yield read_turns(reader, data, line)
+    def _turns_in(self, reader: Reader, first_line: int, raw: bytes) -> Iterator[list[Turn]]:
+        with _one_big_line if len(raw) > _BIG_LINE_BYTES else nullcontext():
+            for line, data in lines_with(self.filter, raw, first_line):
+                if line >= self.first_line:
+                    turns = read_turns(reader, data, line)
+                    yield turns
+                    turns.clear()  # the consumer's name for them would keep a long text until the next one is there
 
 
 def reader_for(archives: Archives, archive: Archive) -> Reader:
@@ -154,24 +153,34 @@ def _pages(
 
 
 def in_order(
-    pool: ThreadPoolExecutor, archives: Iterator[Archive], work: Callable[[Archive], T], stop: threading.Event
-) -> Generator[tuple[Archive, T], None, None]:
-    """What `work` makes of each archive, in the order of the archives, a few ahead of the consumer.
+    pool: ThreadPoolExecutor, archives: Iterator[Archive], work: Callable[[Archive], T], budget: Budget
+) -> Generator[tuple[Archive, T | None], None, None]:
+    """What `work` makes of each archive, in the order of the archives; None where the budget ended before it began.
 
-    When the consumer leaves, `stop` is set, and nothing goes on after that.
+    Works a few archives ahead. When the consumer leaves, nothing goes on after that.
     """
     waiting: deque[tuple[Archive, Future[T]]] = deque()
     try:
-        for archive in takewhile(lambda _: not stop.is_set(), archives):
+        for archive in archives:
             waiting.append((archive, pool.submit(work, archive)))
             if len(waiting) > _AHEAD:
-                yield waiting[0][0], waiting[0][1].result()
+                yield waiting[0][0], _result(waiting[0][1], budget)
                 waiting.popleft()
         while waiting:
-            yield waiting[0][0], waiting[0][1].result()
+            yield waiting[0][0], _result(waiting[0][1], budget)
             waiting.popleft()
     finally:
-        stop.set()
+        budget.stop()
         for _, future in waiting:
             if not future.cancel():
                 future.exception()
+
+
+def _result(future: Future[T], budget: Budget) -> T | None:
+    """Waits for a thread that other searches use too, but not longer than the budget allows."""
+    while True:
+        try:
+            return future.result(_STEP_SECONDS)
+        except TimeoutError:
+            if budget.is_spent() and future.cancel():
+                return None

@@ -43,8 +43,8 @@ class RipgrepFailed(Exception):
 class Ripgrep:
     """One run over folders below `folder`. Use it as a context manager, and read `problem` after its records."""
 
-    def __init__(self, options: Sequence[str], patterns: Sequence[str], folder: Path, names: Sequence[str]) -> None:
-        self._arguments = [*_OPTIONS, *options, *(f"--regexp={pattern}" for pattern in patterns), "--", *names]
+    def __init__(self, options: Sequence[str], pattern: str, folder: Path, names: Sequence[str]) -> None:
+        self._arguments = [*_OPTIONS, *options, f"--regexp={pattern}", "--", *names]
         self._folder = folder
         self.problem = ""
 
@@ -94,7 +94,7 @@ class Ripgrep:
             if budget.is_spent():
                 self.problem = budget.reason
                 return
-            if output.poll(min(_STEP_SECONDS, budget.left) * 1000):
+            if output.poll(_STEP_SECONDS * 1000):
                 piece = self._process.stdout.read(_PIECE_BYTES)
                 if not piece:
                     return

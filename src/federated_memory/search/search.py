@@ -60,13 +60,11 @@ class Search:
         budget = Budget(self._timeout_seconds, cancelled)
         if not isinstance(query, Exact) and not query.terms.wanted:
             return _NOTHING
-        with Corpus(self._root, self._documents, workspace_ids) as corpus:
+        with Corpus(self._root, self._documents, workspace_ids, budget) as corpus:
             if isinstance(query, Exact):
-                return knowledge.search_exact(
-                    corpus, query, since=since, until=until, limit=limit, after=after, budget=budget
-                )
+                return knowledge.search_exact(corpus, query, since=since, until=until, limit=limit, after=after)
             return ranked_knowledge.search_ranked(
-                corpus, self._root.feed, query, since=since, until=until, limit=limit, after=after, budget=budget
+                corpus, self._root.feed, query, since=since, until=until, limit=limit, after=after
             )
 
     def sessions(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
 from federated_memory.names import WorkspaceId
-from federated_memory.search.hit import After, Budget, Found, Hit, parse_after
-from federated_memory.search.query import Exact, plain
+from federated_memory.search.hit import Budget, Found, Hit, parse_after
+from federated_memory.search.query import Exact, plain_text
 from federated_memory.search.raw_lines import filter_for
 from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of
 from federated_memory.search.snippet import snippet
@@ -43,14 +42,13 @@ def search_exact(
     """Every line and role with a match, once: newest session first, then by line and role."""
     begin = parse_after(after, str, str, str, int, str)
     lines_filter = filter_for(query.literals)
-    stop = threading.Event()
 
     def work(archive: Archive) -> _Part:
         first = (0, "")
         if begin and begin[:3] == place_of(archive):
             line, role = int(begin[3]), str(begin[4])
             first = (line + 1, "") if role == _PAST_ALL_ROLES else (line, role)
-        walk = Walk(archives, archive, lines_filter, first[0], lambda: stop.is_set() or budget.is_spent())
+        walk = Walk(archives, archive, lines_filter, first[0], budget)
         hits: list[Hit] = []
         with closing(walk.turns()) as lines:
             for turns in lines:
@@ -60,10 +58,13 @@ def search_exact(
         return _Part(hits, walk)
 
     hits: list[Hit] = []
-    reached: After | None = None
+    reached = begin
     notes = Notes()
-    with closing(in_order(pool, newest_first(archives, workspace_ids, scope, begin), work, stop)) as parts:
+    with closing(in_order(pool, newest_first(archives, workspace_ids, scope, begin), work, budget)) as parts:
         for archive, part in parts:
+            if part is None:
+                notes.stopped = budget.reason
+                return notes.found(hits, reached)
             notes.add(part.walk)
             for hit in part.hits:
                 if len(hits) == limit:
@@ -82,7 +83,7 @@ def _hits(archive: Archive, query: Exact, scope: Scope, turns: Sequence[Turn]) -
     matched: set[str] = set()
     for turn in sorted(turns, key=lambda turn: turn.role):
         if turn.role not in matched and scope.holds(archive, turn):
-            text = plain(turn.text.encode())
+            text = plain_text(turn.text)
             span = next(query.matches(text), None)
             if span is not None:
                 matched.add(turn.role)

@@ -1,4 +1,4 @@
-"""Session archives: whole transcripts, verbatim, gzip members of whole lines (SPEC: ARCH-1 to ARCH-14)."""
+"""Session archives: whole transcripts, verbatim, gzip members of whole lines (SPEC: ARCH-1 to ARCH-15)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from federated_memory.errors import StorageFull, UnsupportedFormat
+from federated_memory.errors import FederatedMemoryError, StorageFull, UnsupportedFormat
 from federated_memory.fs import Folder, RootLock
 from federated_memory.names import WorkspaceId
 from federated_memory.store.changes import ChangeFeed
@@ -48,16 +48,26 @@ class Root:
             self._sweep()
             self.database = Database(self.path / "_meta" / "state.sqlite3")
             self.feed = ChangeFeed(self.database)
+            self.was_killed = self._mark_open(True)
+            """Whether the process before this one ended without closing the root."""
         except BaseException:
             self._lock.release()
             raise
         self._workspace_locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
 
     def close(self) -> None:
+        self._mark_open(False)
         self.database.close()
         for folder in (self.temporary, self.workspaces, self.meta, self._folder):
             folder.close()
         self._lock.release()
+
+    def _mark_open(self, is_open: bool) -> bool:
+        """Note whether the root is open; returns what was noted before."""
+        before = self.database.row("SELECT value FROM node WHERE key = 'open'")
+        with suppress(FederatedMemoryError), self.database.transaction() as transaction:
+            transaction.execute("INSERT OR REPLACE INTO node VALUES ('open', ?)", (str(int(is_open)),))
+        return before == ("1",)
 
     def _check_format(self) -> None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from federated_memory.errors import InvalidArgument
-from federated_memory.search import Search
 from tests.unit.search.library import Library, Shelf, jsonl
 
 PATTERNS = [
@@ -40,10 +39,3 @@ def test_an_evil_pattern_is_refused_or_answered(filled: Shelf, pattern: str, cap
         found = []
     assert all(page.is_complete for page in found)
     assert capfd.readouterr() == ("", "")  # RE2 would log the pattern
-
-
-@pytest.mark.spec("FIND-10")
-def test_searches_end_with_their_owner(library: Library) -> None:
-    search = Search(library.root, library.documents, library.archives, timeout_seconds=1)
-    search.close()
-    search.close()

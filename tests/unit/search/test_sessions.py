@@ -6,7 +6,7 @@ import json
 import random
 import threading
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -16,7 +16,8 @@ from federated_memory.errors import InvalidArgument
 from federated_memory.search import Mode, parse_query
 from federated_memory.search.literals import Literals
 from federated_memory.search.query import Exact, plain
-from federated_memory.search.raw_lines import LONGEST_LINE_BYTES, filter_for, lines_with, whole_lines
+from federated_memory.search.raw_lines import filter_for, lines_with, whole_lines
+from federated_memory.store.members import LONGEST_MEMBER_BYTES
 from federated_memory.transcripts import Agent, detect, read_turns, reader_of
 from tests.unit.search.library import Library, Shelf, all_pages, claude, jsonl, keys
 
@@ -213,14 +214,29 @@ def test_text_that_no_raw_line_spells_so_passes_the_filter(agent: Agent, raw: by
 
 
 @pytest.mark.spec("FIND-9")
-def test_a_line_in_parts_is_put_together_unless_it_is_too_long() -> None:
-    half = b"x" * (LONGEST_LINE_BYTES // 2)
-    members = [(0, b"a\nb\n"), (2, half), (2, b"yz\n"), (3, b"c\n"), (4, half), (4, half), (4, b"\n"), (5, b"d")]
+def test_a_line_in_parts_is_told_unless_it_cannot_pass() -> None:
+    members = [
+        (0, b"a\nb\n"),
+        (2, b"..nee"),
+        (2, b"dle..\n"),
+        (3, b"c\n"),
+        (4, b"xx"),
+        (4, b"xx"),
+        (4, b"\n"),
+        (5, b"d"),
+    ]
+    part = b"x" * (LONGEST_MEMBER_BYTES - 4)
+    members = [(0, b"a\nb\n"), (2, part + b".nee"), (2, b"dle.\n"), (3, b"c\n"), (4, part + b"....")]
+    members += [(4, part + b"...."), (4, b"\n"), (5, b"d")]
 
-    assert list(whole_lines(iter(members))) == [
-        (0, b"a\nb\n"), (2, half + b"yz\n"), (3, b"c\n"), (4, None), (5, b"d"),
-    ]  # fmt: skip
-    assert list(lines_with(None, b"a\n\nb", 7)) == [(7, b"a"), (8, b""), (9, b"b")]
+    def told(literals: Literals) -> list[int]:
+        return [line for line, raw in whole_lines(members, filter_for(literals)) if raw is None]
+
+    assert told(Literals(("needle",))) == [2]
+    assert told(Literals(("other",))) == []
+    assert told(Literals()) == [2, 4]
+    assert [(line, raw) for line, raw in whole_lines(members, None) if raw] == [members[0], members[3], members[7]]
+    assert list(lines_with(None, b"a\n\nb", 7)) == [(7, b"a\n"), (8, b"\n"), (9, b"b")]
 
 
 @pytest.mark.spec("FIND-8")
@@ -322,16 +338,17 @@ def test_a_damaged_session_is_told_and_does_not_hide_the_others(shelf: Shelf) ->
         found = shelf.sessions("needle", cast(Mode, mode))
         assert keys(found) == ["good"]
         assert not found.is_complete
-        assert "1 session" in found.note
+        assert found.note == "sessions that could not be read to their end: 1"
 
 
 @pytest.mark.spec("FIND-9")
-def test_a_line_of_several_megabytes_is_searched_and_a_larger_one_told(shelf: Shelf) -> None:
-    big = claude("user", "x " * 2_500_000 + "needle")
-    too_big: dict[str, Any] = claude("user", "y " * 5_000_000 + "needle")
-    shelf.upload("s", jsonl([claude("user", "needle"), big, too_big, claude("user", "needle")]))
+def test_a_line_of_some_megabytes_is_searched_and_a_larger_one_told(shelf: Shelf) -> None:
+    big = claude("user", "x " * 1_900_000 + "needle")
+    too_big = claude("user", "y " * 5_000_000 + "needle")
+    image = claude("user", "z" * 10_000_000)
+    shelf.upload("s", jsonl([claude("user", "needle"), big, too_big, image, claude("user", "needle")]))
 
     found = shelf.sessions("needle", "literal")
 
-    assert [hit.line for hit in found.hits] == [0, 1, 3]
-    assert found.note == "1 lines of over 8 MiB were passed over"
+    assert [hit.line for hit in found.hits] == [0, 1, 4]
+    assert found.note == "lines of over 4 MiB, which were passed over: 1"

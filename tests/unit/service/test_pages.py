@@ -22,7 +22,9 @@ from federated_memory.service.results import DocumentRow
 
 TEXT = st.lists(
     st.text(max_size=20)
-    | st.sampled_from(["\n", "\r\n", "\x00\x01\x1b", "é" * 40, "日本語" * 30, "🎉" * 25, '"\\' * 20, "a" * 200, "\u2028"])
+    | st.sampled_from(
+        ["\n", "\r\n", "\x00\x01\x1b", "é" * 40, "日本語" * 30, "🎉" * 25, '"\\' * 20, "a" * 200, "\u2028"]
+    )
 ).map("".join)
 
 
@@ -69,6 +71,21 @@ def test_following_the_pages_gives_the_text_exactly(text: str, budget: int, limi
         offset, byte_offset = page.next_offset, page.next_byte_offset or 0
         if offset >= page.lines:
             break
+
+    assert "".join(parts) == text
+
+
+@pytest.mark.spec("PAGE-3")
+@pytest.mark.xfail(strict=True, reason="defect: the rest of a line that was given whole is refused")
+@pytest.mark.parametrize("text", ["é", "é\n", "x", "xy\nz"])
+def test_pages_add_up_also_when_there_is_no_room_at_all(text: str) -> None:
+    offset, byte_offset, parts = 0, 0, []
+    for _ in range(10):
+        page = page_text(text, offset=offset, byte_offset=byte_offset, limit=9, budget=0)
+        parts.append(page.text)
+        if page.next_offset is None:
+            break
+        offset, byte_offset = page.next_offset, page.next_byte_offset or 0
 
     assert "".join(parts) == text
 

@@ -662,3 +662,18 @@ def test_while_nothing_grows_a_second_name_is_a_snapshot(rig: Rig) -> None:
     rig.put(OLD + MORE)
 
     assert gzip.decompress((rig.root.path / "snapshot.gz").read_bytes()) == OLD
+
+
+@pytest.mark.spec("ARCH-12")
+def test_after_a_kill_the_provenance_tells_of_what_was_acknowledged(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "memory")
+    rig.put(b'{"type":"user"}\n')
+    (provenance,) = rig.sessions.rglob("*.json")
+    told = provenance.read_text()
+    provenance.write_text(told.replace('"revision": 1', '"revision": 2'))  # as an upload that came to no end leaves it
+
+    rig = rig.reopened()
+    rig.archives.recover()
+
+    assert provenance.read_text() == told
+    rig.abandon()

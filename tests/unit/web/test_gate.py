@@ -13,7 +13,9 @@ from federated_memory.web.gate import client_address
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"), ipaddress.ip_network("127.0.0.1"))
 
 
-def address(peer: str | None, forwarded: str = "", proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = PROXIES) -> str:  # fmt: skip
+def address(
+    peer: str | None, forwarded: str = "", proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = PROXIES
+) -> str:
     scope = {"type": "http", "client": (peer, 50_000) if peer is not None else None}
     return client_address(scope, {b"x-forwarded-for": forwarded.encode("latin-1")} if forwarded else {}, proxies)
 
@@ -76,6 +78,8 @@ def test_whatever_the_header_says_the_answer_is_an_address_or_the_peer(forwarded
 
 @pytest.mark.spec("AUTH-11")
 @given(st.lists(st.ip_addresses().map(str)), st.ip_addresses().filter(lambda a: not any(a in n for n in PROXIES)))
-def test_nothing_that_a_client_sends_hides_its_address_from_a_proxy_that_appends(forged: list[str], client: object) -> None:  # fmt: skip
+def test_nothing_that_a_client_sends_hides_its_address_from_a_proxy_that_appends(
+    forged: list[str], client: object
+) -> None:
     """A proxy appends the peer it sees; what stands before that is the client's own story."""
     assert address("10.0.0.1", ", ".join([*forged, str(client)])) == str(client)

@@ -1,4 +1,4 @@
-"""Reading archives: only the members needed, of a file that may grow or be replaced meanwhile (SPEC: ARCH-8)."""
+"""Reading archives: only the members needed, of a file that may grow or be replaced meanwhile (SPEC: ARCH-14)."""
 
 from __future__ import annotations
 

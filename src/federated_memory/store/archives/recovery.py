@@ -1,4 +1,4 @@
-"""Rows and files brought together: after a crash, a restore, or changes by hand (SPEC: ARCH-12 to ARCH-14)."""
+"""Rows and files brought together: after a crash, a restore, or changes by hand (SPEC: ARCH-12, ARCH-13)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from federated_memory.errors import FederatedMemoryError, InvalidName, Locked
 from federated_memory.fs import NotRegular
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import SessionId, WorkspaceId, parse_workspace_id
-from federated_memory.store.archives.files import REVISIONS, SUFFIX, is_as_seen, name_of, open_archive, open_folder
+from federated_memory.store.archives.files import (
+    REVISIONS,
+    SUFFIX,
+    is_as_seen,
+    name_of,
+    open_archive,
+    open_folder,
+    read_provenance,
+)
 from federated_memory.store.archives.leases import Leases
 from federated_memory.store.archives.member_scan import scan_members
 from federated_memory.store.archives.rows import Archive, ArchiveRows
@@ -55,7 +63,7 @@ class Recovery:
             for session_id in sorted(found.keys() | known.keys()):
                 files, rows = found.get(session_id, SessionFiles()), known.get(session_id, [])
                 done.checked += 1
-                if is_thorough or not _is_settled(files, rows):
+                if is_thorough or not _is_settled(files, rows) or not self._is_told(rows):
                     self._settle(workspace_id, session_id, done, is_thorough)
                 else:
                     moved += _moved(files, rows)
@@ -78,6 +86,15 @@ class Recovery:
             done.problems.append(f"workspaces/{workspace_id}/sessions: {session_id}: {error}")
         finally:
             self._leases.give_back(workspace_id, session_id)
+
+    def _is_told(self, rows: list[Archive]) -> bool:
+        """After a kill: does the provenance tell of what was acknowledged, or of an upload that came to no end?"""
+        current = next((row for row in rows if row.is_current), None)
+        if current is None or not self._root.was_killed:
+            return True
+        with open_folder(self._root, current.workspace_id, current.file) as folder:
+            known = read_provenance(folder, current.session_id)
+        return known is not None and (known.sha256, known.revision) == (current.sha256, current.revision)
 
     def session(self, workspace_id: WorkspaceId, session_id: SessionId) -> tuple[Archive | None, bool]:
         """What is stored of a session, for its next upload, which has the lease; is it damaged?

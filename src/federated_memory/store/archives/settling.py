@@ -14,6 +14,7 @@ from federated_memory.store.archives.adopting import SCANNER, Adopting, Seen
 from federated_memory.store.archives.files import is_as_seen, open_folder, provenance_name, read_provenance
 from federated_memory.store.archives.member_scan import Scanned, scan_members
 from federated_memory.store.archives.mending import cut, cut_anew
+from federated_memory.store.archives.provenance import provenance_of
 from federated_memory.store.archives.rows import Archive, ArchiveRows
 from federated_memory.store.archives.walk import SessionFiles
 from federated_memory.store.members import DamagedMember, inflate_member
@@ -60,6 +61,7 @@ class Settling:
             self._remove(current)
             done.removed += 1
         self._settle_revisions(files, done, is_thorough)
+        self._tell()
         done.swept += self._sweep(files)
 
     # -- the session's transcript
@@ -167,6 +169,17 @@ class Settling:
             done.problems.append(f"{self._shown(file)}: {seen.scanned.problem}")
         else:
             self._adopting.revision(number, row, seen)
+
+    def _tell(self) -> None:
+        """Make the provenance tell of what the row says, where an upload that came to no end has written its own."""
+        row = self._rows.current(self._workspace_id, self._session_id)
+        if row is None:
+            return
+        with self._open(row.file) as folder:
+            known = read_provenance(folder, self._session_id)
+            if known is None or (known.sha256, known.revision) != (row.sha256, row.revision):
+                told = provenance_of(row, known, SCANNER)
+                folder.replace(provenance_name(self._session_id), told.to_bytes())
 
     def _sweep(self, files: SessionFiles) -> int:
         """Remove provenance that no transcript stands beside."""
