@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Put a little example content into an empty memory root, so that a first look finds something.
 
-    example_content.py ROOT
+example_content.py ROOT
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from federated_memory.names import WorkspaceId
 from federated_memory.store.changes import Actor
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry, new_workspace
 from federated_memory.store.root import Root
-from federated_memory.names import WorkspaceId
 
 ACTOR = Actor("tester", "192.0.2.1")
 WORKSPACE = WorkspaceId("box-claude-demo")

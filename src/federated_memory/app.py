@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 from federated_memory.auth.binding import Bindings
 from federated_memory.auth.policy import Policy
 from federated_memory.auth.tokens import Tokens
-from federated_memory.errors import FederatedMemoryError
 from federated_memory.search import Search
 from federated_memory.service.core import Core
 from federated_memory.service.services import Services, build_services
@@ -33,7 +32,7 @@ from federated_memory.store.scan import Scan
 from federated_memory.tools.server import MemoryServer
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
-from federated_memory.web.problems import on_error
+from federated_memory.web.problems import ERROR_HANDLERS
 from federated_memory.web.routes import Routes
 from federated_memory.web.streams import Streams
 
@@ -84,6 +83,7 @@ def open_services(settings: Settings) -> Services:
 
 def close_services(services: Services) -> None:
     """Make everything durable as files, and give the root back."""
+    services.core.search.close()
     services.core.journal.flush()
     services.core.root.close()
 
@@ -114,7 +114,7 @@ def build_app(services: Services) -> App:
 
     starlette = Starlette(
         routes=[*inner.routes, *Routes(services).all(), *health_routes(services.status)],
-        exception_handlers={FederatedMemoryError: on_error, Exception: on_error},
+        exception_handlers=ERROR_HANDLERS,
         lifespan=lifespan,
     )
     return App(services, streams, Gate(starlette, settings, services.core.tokens, streams))

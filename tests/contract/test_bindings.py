@@ -151,7 +151,6 @@ def test_of_many_registrations_at_once_a_session_keeps_exactly_one(server: Serve
 
 
 @pytest.mark.spec("BIND-3")
-@pytest.mark.xfail(strict=True, reason="defect: Policy.bind looks and keeps in two steps")
 def test_two_registrations_that_meet_do_not_both_bind_a_session(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +173,6 @@ def test_two_registrations_that_meet_do_not_both_bind_a_session(
 
 
 @pytest.mark.spec("BIND-1", "BIND-5")
-@pytest.mark.xfail(strict=True, reason="defect: Bindings.of_session gives an expired binding")
 def test_a_session_loses_its_binding_when_that_expires(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = server.agent(era="legacy")
     agent.register("home")

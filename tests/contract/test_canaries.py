@@ -139,13 +139,8 @@ NAMES = {"path", "workspace_id", "session_id"}
 """A name that is refused or missing is named: escaped, cut, and only when it is what the argument is for."""
 
 
-ECHOES = pytest.mark.xfail(strict=True, reason="defect: _ensure_names shows the name that it refuses")
-
-
 @pytest.mark.spec("ERR-2", "SEC-2")
-@pytest.mark.parametrize(
-    "tool", [pytest.param(tool, marks=ECHOES if tool == "register_workspace" else ()) for tool in LEGIT]
-)
+@pytest.mark.parametrize("tool", LEGIT)
 def test_no_error_echoes_the_value_of_an_argument(shared: Server, tool: str) -> None:
     """Each argument in turn holds the mark: as it is, in a text too long for it, in a list, as the argument's name."""
     shared.services.core.registry.find("box-claude-home") or shared.settle()
@@ -199,14 +194,15 @@ def test_an_unexpected_error_of_a_route_ends_with_its_answer(server: Server, mon
     assert reply.status == 503
 
 
-RE2_ECHOES = pytest.mark.xfail(strict=True, reason="defect: what RE2 says ends in the pattern, or a part of it")
-
-
 @pytest.mark.spec("ERR-2")
 @pytest.mark.parametrize(
     "pattern",
     [
-        *(pytest.param(text, marks=RE2_ECHOES) for text in ("({}", "[{}", "{}(", "(?P<{}", r"\p{{{}}}")),
+        "({}",
+        "[{}",
+        "{}(",
+        "(?P<{}",
+        r"\p{{{}}}",
         *("(?{})", "{}**", "[z-a{}]", "{}\\"),
     ],
 )

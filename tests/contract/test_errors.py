@@ -93,7 +93,6 @@ def test_a_refusal_over_http_is_a_problem_of_rfc_9457(server: Server, code: str)
 
 
 @pytest.mark.spec("ERR-1")
-@pytest.mark.xfail(strict=True, reason="defect: Starlette's own 404 and 405 are plain text without a code")
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -136,7 +136,6 @@ def test_a_message_cannot_close_its_frame(shared: Server, payload: str) -> None:
 
 
 @pytest.mark.spec("TOOL-4", "SEC-4")
-@pytest.mark.xfail(strict=True, reason="defect: the text form of a message may hold a line that looks like another's")
 def test_a_message_cannot_pose_as_another(server: Server) -> None:
     home, agent = server.settle(), server.agent()
     lines = [

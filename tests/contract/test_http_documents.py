@@ -76,7 +76,6 @@ def test_preconditions_of_writes(home: Home, http: Http, path: str) -> None:
 
 
 @pytest.mark.spec("HTTP-2")
-@pytest.mark.xfail(strict=True, reason="defect: `If-Match: *` creates")
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_if_match_of_anything_does_not_create(home: Home, http: Http, path: str) -> None:
     assert http.put(home.url(path), b"one", if_match="*").status == 409
@@ -111,7 +110,6 @@ def test_a_reader_that_has_the_text_gets_304(home: Home, http: Http, path: str) 
 
 
 @pytest.mark.spec("HTTP-2")
-@pytest.mark.xfail(strict=True, reason="defect: an If-None-Match that is a list, or no etag of ours, is a 400")
 @pytest.mark.parametrize(
     ("held", "status"), [('"abc", "{etag}"', 304), ('W/"abc"', 200), ("*", 304), ('"{etag}", W/"x"', 304)]
 )
@@ -178,7 +176,6 @@ def test_a_query_that_cannot_be_is_refused(home: Home, http: Http, query: str) -
 
 
 @pytest.mark.spec("HTTP-1", "ERR-2")
-@pytest.mark.xfail(strict=True, reason="defect: transfer.integer takes `--5` for a number")
 @pytest.mark.parametrize("query", ["limit=--5", "max_bytes=---1", "from_version=--1&to_version=1"])
 def test_a_number_with_two_signs_is_refused(shared: Server, home: Home, http: Http, query: str) -> None:
     http.put(home.url("/knowledge/a.md"), b"one")
@@ -190,7 +187,6 @@ def test_a_number_with_two_signs_is_refused(shared: Server, home: Home, http: Ht
 
 
 @pytest.mark.spec("HTTP-1")
-@pytest.mark.xfail(strict=True, reason="defect: limit=0 and max_bytes=0 are taken for absent")
 @pytest.mark.parametrize("query", ["limit=0", "max_bytes=0"])
 def test_zero_is_out_of_range(home: Home, http: Http, query: str) -> None:
     assert http.get(home.url(f"/knowledge?{query}")).code == "invalid_argument"
@@ -349,7 +345,6 @@ def test_a_symlink_below_the_root_is_followed_by_no_route_and_no_tool(
 
 
 @pytest.mark.spec("STORE-6", "ERR-1")
-@pytest.mark.xfail(strict=True, reason="defect: FileExistsError of the link is an unexpected error")
 @pytest.mark.parametrize("path", DOCUMENTS)
 @pytest.mark.parametrize("kind", ["symlink", "folder", "fifo"])
 def test_a_write_where_no_plain_file_stands_is_a_conflict(

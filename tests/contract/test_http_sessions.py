@@ -304,7 +304,6 @@ def test_a_transcript_that_grows_over_its_cap_is_dropped_on_the_way(small: Serve
 
 
 @pytest.mark.spec("HTTP-6", "HTTP-7")
-@pytest.mark.xfail(strict=True, reason="defect: app gives the archives no max_session_bytes")
 def test_an_append_that_grows_a_transcript_over_its_cap_is_dropped(small: Server) -> None:
     home = small.settle()
     assert upload(small, home, [b"x" * 9_000]).code == "ok"
@@ -445,9 +444,6 @@ async def _send_and_vanish(server: Server, method: str, url: str, offset: str) -
 
 
 @pytest.mark.spec("HTTP-6", "HTTP-7")
-@pytest.mark.xfail(
-    strict=True, reason="defect: the app's handler takes BodyStalled before the gate: 503, logged as an error"
-)
 @pytest.mark.parametrize("path", ["/sessions/s", "/knowledge/a.md", "/mcp"])
 def test_a_body_that_stalls_is_408_and_no_error_of_ours(portal: Any, tmp_path: Any, path: str) -> None:
     with Server(portal, tmp_path / "memory", body_timeout_seconds=0.05) as server:
@@ -500,9 +496,6 @@ def test_a_revoked_token_ends_its_upload(shared: Server, home: Home, http: Http)
 
 
 @pytest.mark.spec("AUTH-1", "AUTH-4")
-@pytest.mark.xfail(
-    strict=True, reason="defect: a request that is cut has no answer; uvicorn makes it a 500 and logs an error"
-)
 def test_an_upload_that_a_revocation_ends_is_answered_401(shared: Server, home: Home) -> None:
     assert shared.portal.call(_upload_until_revoked, shared, home.url("/sessions/s")) == 401
 

@@ -164,7 +164,6 @@ def test_an_overview_with_the_readme_stays_within_the_cap(
 
 
 @pytest.mark.spec("TOOL-1")
-@pytest.mark.xfail(strict=True, reason="defect: an overview gets half of the cap, and there is no way to read on")
 def test_an_overview_that_fits_comes_whole_with_its_etag(server: Server) -> None:
     home, agent = server.settle(), server.agent()
     written = agent.ok("write_overview", text="# Demo\n" + "what stands where\n" * 300, binding=home.binding)
@@ -194,7 +193,6 @@ def test_a_diff_stays_within_the_cap(
 
 
 @pytest.mark.spec("VER-1", "DOC-5")
-@pytest.mark.xfail(strict=True, reason="defect: Journal.text_of takes an empty text for none")
 def test_an_empty_version_can_be_read_as_soon_as_it_is_acknowledged(server: Server) -> None:
     home, agent = server.settle(), server.agent()
     agent.ok("write_knowledge", path="a.md", text="", binding=home.binding)
@@ -306,15 +304,12 @@ def test_offsets_count_lines_from_0_and_negative_ones_from_the_end(
     assert found["truncated"] == (len(lines) < 10)
 
 
-EMPTY_LINE = pytest.mark.xfail(strict=True, reason="defect: sessions._from_byte looks past the end of an empty text")
-
-
 @pytest.mark.spec("PAGE-3", "ERR-2")
 @pytest.mark.parametrize("byte_offset", [1, 2, 3, 50, 10**9, 2**63])
 @pytest.mark.parametrize(
     ("form", "offset"),
     [
-        ("raw", 0), pytest.param("raw", 1, marks=EMPTY_LINE), ("raw", 2), ("raw", 3), ("raw", 4),
+        ("raw", 0), ("raw", 1), ("raw", 2), ("raw", 3), ("raw", 4),
         ("messages", 0), ("messages", 1), ("messages", 2), ("messages", 3), ("messages", 4),
     ],
 )  # fmt: skip
@@ -405,12 +400,8 @@ def order_of(tool: str, arguments: dict[str, Any]) -> tuple[str, bool]:
     return tool.replace("get_overview", "list_workspaces"), tool.startswith("search") and "mode" not in arguments
 
 
-FOREIGN = pytest.mark.xfail(strict=True, reason="defect: cursors of one value do not say whose they are")
-BY_ONE_VALUE = ("list_workspaces", "get_overview", "list_knowledge", "knowledge_history")
-
-
 @pytest.mark.spec("PAGE-2")
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=FOREIGN if kind in BY_ONE_VALUE else ()) for kind in LISTS])
+@pytest.mark.parametrize("kind", LISTS)
 def test_the_cursor_of_another_list_is_refused(full: Server, kind: str) -> None:
     tool, _, arguments, _ = LISTS[kind]
     wire = full.wire(AI_TOKEN)
@@ -454,9 +445,6 @@ def test_what_is_no_cursor_is_answered_cleanly(full: Server, kind: str, cursor: 
 
     code = full.wire(AI_TOKEN).code(tool, {**arguments, "cursor": cursor})
 
-    if (kind, cursor) == ("knowledge_history", "WyJhIl0"):
-        full.forgive()
-        pytest.xfail("defect: a text in the cursor of a history is an unexpected error")
     assert code in ("ok", "invalid_argument")
 
 

@@ -308,6 +308,24 @@ def test_every_route_does_what_the_table_says(server: Server, home: Home, other:
     assert walk(server, home, expected, lambda row: route_request(http, row, home), kind) == []
 
 
+@pytest.mark.spec("AUTH-5", "AUTH-6", "HTTP-6")
+@pytest.mark.parametrize(
+    "row",
+    ["PUT {home}/overview", "PUT {home}/knowledge/a.md", "PUT {home}/sessions/s", "PATCH {home}/sessions/s",
+     "POST {home}/plan", "POST /tokens"],
+)  # fmt: skip
+def test_rights_are_looked_at_before_a_body_is_read(server: Server, row: str) -> None:
+    home = server.settle()
+    token = server.token("r", "ai", read=("other-*",), write=("other-*",))
+    headers = [(b"authorization", f"Bearer {token}".encode()), (b"upload-offset", b"0")]
+    method, _, path = row.partition(" ")
+    target = "/api/v1" + path.replace("{home}", f"/workspaces/{home.workspace_id}")
+
+    reply = server.exchange(method, target.encode(), headers, [b"x" * 1_000] * 10)
+
+    assert (reply.status, reply.reads) == (403, 0)
+
+
 @pytest.mark.spec("AUTH-5")
 def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
     rows = {row.removesuffix("_all") for row in parse_table(TOOLS)}

@@ -137,7 +137,6 @@ def _timeless(found: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.spec("TOOL-1", "TOOL-5")
-@pytest.mark.xfail(strict=True, reason="defect: the SDK parses JSON in strings of optional arguments")
 @pytest.mark.parametrize("content", ['{"type":"user"}', '{"type":"user"}\n', "[]", "null"])
 def test_a_transcript_of_one_line_is_taken_as_text(shared: Server, content: str) -> None:
     home = shared.settle_anew()

@@ -43,9 +43,13 @@ class Traced:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=0.3)
+        except subprocess.TimeoutExpired:  # now and then it overlooks that the last thread has died
+            self._process.kill()
+            self._process.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()
-        self._process.wait()
 
     def lines(self) -> list[str]:
         """What was traced so far, the thread first; the last line may be cut."""

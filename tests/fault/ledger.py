@@ -20,6 +20,10 @@ class _Name:
     sent: list[str] = field(default_factory=list)
     acknowledged: int = -1
 
+    def place_of(self, state: str) -> int:
+        """Where the state stands in the order; the last place, if it came again."""
+        return len(self.sent) - 1 - self.sent[::-1].index(state)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -49,7 +53,7 @@ class Ledger:
     def is_acknowledged(self, name: str, state: str) -> None:
         with self._lock:
             known = self._names[name]
-            known.acknowledged = max(known.acknowledged, known.sent.index(state))
+            known.acknowledged = max(known.acknowledged, known.place_of(state))
             self.acknowledgements += 1
 
     def names(self) -> list[str]:
@@ -65,6 +69,6 @@ class Ledger:
                     lost.append(name)
             elif state not in known.sent:
                 torn.append(name)
-            elif known.sent.index(state) < known.acknowledged:
+            elif known.place_of(state) < known.acknowledged:
                 lost.append(name)
         return Verdict(lost, torn)

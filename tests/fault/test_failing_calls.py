@@ -35,6 +35,17 @@ def text(size: int = 300) -> bytes:
     return b'{"type":"user","message":{"role":"user","content":"' + os.urandom(size // 2).hex().encode() + b'"}}\n'
 
 
+@dataclass(frozen=True)
+class Write:
+    """One request, and what its name holds when it has been done."""
+
+    method: str
+    name: str
+    body: bytes | None
+    state: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Victim:
     """A server, one workspace, and what it should hold; killed and started again as often as it takes."""
@@ -58,17 +69,29 @@ class Victim:
         self.server.stop(signal.SIGKILL)
         self.start()
 
-    def send(self, method: str, name: str, body: bytes | None, state: bytes, **headers: str) -> Answer | None:
-        """One write that leads to `state`; None when the server did not survive it."""
-        self.ledger.sends(name, digest(state))
+    def send(self, write: Write) -> Answer | None:
+        """None when the server did not survive it."""
+        self.ledger.sends(write.name, digest(write.state))
         try:
             with self.server.api() as api:
-                answer = self.mine.by(api).call(method, name, body, **headers)
+                answer = self.mine.by(api).call(write.method, write.name, write.body, **write.headers)
         except (OSError, http.client.HTTPException):
             return None
         if answer.status < 300:
-            self.ledger.is_acknowledged(name, digest(state))
+            self.ledger.is_acknowledged(write.name, digest(write.state))
         return answer
+
+    def held(self, name: str) -> bytes:
+        """What `name` holds; written now if there is nothing."""
+        with self.server.api() as api:
+            found = self.mine.by(api).call("GET", name)
+        if found.status == 200:
+            return found.body
+        body = text()
+        answer = self.send(Write("PUT", name, body, body))
+        assert answer is not None
+        assert answer.status == 201
+        return body
 
     def look(self) -> None:
         """Everything holds its old or its new state, and from now on that is the old one."""
@@ -88,6 +111,12 @@ class Victim:
         with contextlib.closing(sqlite3.connect(f"file:{self.root}/_meta/state.sqlite3?mode=ro", uri=True)) as database:
             return database.execute("SELECT count(*) FROM journal").fetchone() == (0,)
 
+    def is_dead(self) -> bool:
+        """Also before anybody has noticed: strace is the first to be told."""
+        if self.server.process.poll() is not None:
+            return True
+        return re.search(r"(?m)^State:\tZ", Path(f"/proc/{self.server.process.pid}/status").read_text()) is not None
+
     def settle(self) -> None:
         wait_until(self.is_settled)
 
@@ -96,76 +125,59 @@ class Victim:
         return self.count
 
 
-Write = Callable[[Victim], Answer | None]
-
-
-def prepared(victim: Victim, name: str, method: str = "PUT") -> bytes:
-    """The body that `name` holds, written now if there is nothing."""
+def create_document(victim: Victim) -> Write:
     body = text()
-    with victim.server.api() as api:
-        found = victim.mine.by(api).call("GET", name)
-    if found.status == 200:
-        return found.body
-    answer = victim.send(method, name, body, body)
-    assert answer is not None
-    assert answer.status == 201
-    return body
+    return Write("PUT", f"knowledge/new/{victim.next()}.md", body, body)
 
 
-def create_document(victim: Victim) -> Answer | None:
+def replace_document(victim: Victim) -> Write:
+    victim.held("knowledge/old.md")
     body = text()
-    return victim.send("PUT", f"knowledge/new/{victim.next()}.md", body, body)
+    return Write("PUT", "knowledge/old.md", body, body)
 
 
-def replace_document(victim: Victim) -> Answer | None:
+def replace_overview(victim: Victim) -> Write:
+    victim.held("overview")
     body = text()
-    return victim.send("PUT", "knowledge/old.md", body, body)
+    return Write("PUT", "overview", body, body)
 
 
-def replace_overview(victim: Victim) -> Answer | None:
-    body = text()
-    return victim.send("PUT", "overview", body, body)
+def delete_document(victim: Victim) -> Write:
+    victim.held("knowledge/gone.md")
+    return Write("DELETE", "knowledge/gone.md", None, b"")
 
 
-def delete_document(victim: Victim) -> Answer | None:
-    return victim.send("DELETE", "knowledge/gone.md", None, b"")
-
-
-def create_session(victim: Victim) -> Answer | None:
+def create_session(victim: Victim) -> Write:
     body = text(3_000)
-    return victim.send("PUT", f"sessions/new{victim.next()}", body, body)
+    return Write("PUT", f"sessions/new{victim.next()}", body, body)
 
 
-def replace_session(victim: Victim) -> Answer | None:
+def replace_session(victim: Victim) -> Write:
+    victim.held("sessions/old")
     body = text(3_000)
-    return victim.send("PUT", "sessions/old", body, body)
+    return Write("PUT", "sessions/old", body, body)
 
 
-def grow_session(victim: Victim) -> Answer | None:
-    with victim.server.api() as api:
-        held = victim.mine.by(api).call("GET", "sessions/patch").body
-    more = text(3_000)
-    return victim.send("PATCH", "sessions/patch", more, held + more, Upload_Offset=str(len(held)))
+def grow_session(victim: Victim) -> Write:
+    held, more = victim.held("sessions/patch"), text(3_000)
+    return Write("PATCH", "sessions/patch", more, held + more, {"Upload_Offset": str(len(held))})
 
 
-PREPARED = {
-    replace_document: "knowledge/old.md", replace_overview: "overview", delete_document: "knowledge/gone.md",
-    replace_session: "sessions/old", grow_session: "sessions/patch",
-}  # fmt: skip
-KINDS: list[Write] = [
+Kind = Callable[[Victim], Write]
+KINDS: list[Kind] = [
     create_document, replace_document, replace_overview, delete_document, create_session, replace_session, grow_session,
 ]  # fmt: skip
 
 
-def for_each_kind(folder: Path, kinds: list[Write], work: Callable[[Victim, Write], str]) -> None:
+def for_each_kind(folder: Path, kinds: list[Kind], work: Callable[[Victim, Kind], str]) -> None:
     """Two kinds at a time, each with a root and a server of its own."""
 
-    def one(kind: Write) -> str:
-        name = getattr(kind, "__name__", "")
+    def one(kind: Kind) -> str:
+        name, started = getattr(kind, "__name__", ""), time.monotonic()
         (folder / name).mkdir()
         victim = Victim(folder / name / "memory")
         try:
-            return f"{name}: {work(victim, kind)}"
+            return f"{name}: {work(victim, kind)}; {time.monotonic() - started:.0f} s"
         finally:
             victim.server.stop(signal.SIGKILL)
 
@@ -190,24 +202,16 @@ def quiet(victim: Victim) -> None:
         time.sleep(0.02)
 
 
-def repeat(victim: Victim, kind: Write) -> Answer | None:
-    """The write once more, whatever the last one has left."""
-    if kind in PREPARED:
-        prepared(victim, PREPARED[kind])
-    return kind(victim)
-
-
 @pytest.mark.spec("STORE-3", "STORE-5", "HTTP-7")
 def test_an_fsync_that_fails_fails_the_write_and_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
-    def sweep(victim: Victim, kind: Write) -> str:
+    def sweep(victim: Victim, kind: Kind) -> str:
         refused = 0
         for n in range(1, MOST):
-            if kind in PREPARED:
-                prepared(victim, PREPARED[kind])
+            write = kind(victim)
             quiet(victim)
             trace = victim.root.parent / "trace"
             with Injection(victim.server.process.pid, trace, SYNC_CALLS, "error=EIO", n) as injection:
-                answer = kind(victim)
+                answer = victim.send(write)
                 failed = injection.failed()
             assert answer is not None, victim.server.shown()
             victim.look()
@@ -217,7 +221,7 @@ def test_an_fsync_that_fails_fails_the_write_and_leaves_the_old_or_the_new_state
             assert (answer.status, answer.code) == (503, "unavailable"), (n, failed, answer)
             assert answer.json["message"] != UNEXPECTED, (n, failed, victim.server.shown())
             refused += 1
-            again = repeat(victim, kind)  # without a restart
+            again = victim.send(kind(victim))  # without a restart
             assert again is not None
             assert again.status < 300, (n, failed, again, victim.server.shown())
             victim.restart()
@@ -238,11 +242,10 @@ def test_a_file_whose_fsync_failed_later_is_written_anew_before_the_journal_forg
     trace = tmp_path / "trace"
     anew, folders = 0, 0
     try:
-        prepared(victim, "knowledge/old.md")
         for n in range(1, MOST):
+            write = replace_document(victim)
             quiet(victim)
-            answer = replace_document(victim)
-            assert answer is not None
+            assert victim.send(write) is not None
             with Injection(victim.server.process.pid, trace, ("fsync",), "error=EIO", n) as injection:
                 wait_until(lambda found=injection: bool(found.failed()) or victim.is_settled())
                 if not injection.failed():
@@ -264,29 +267,25 @@ def test_a_file_whose_fsync_failed_later_is_written_anew_before_the_journal_forg
 
 @pytest.mark.spec("STORE-2", "STORE-3", "HTTP-7")
 def test_a_crash_at_any_call_of_a_write_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
-    def sweep(victim: Victim, kind: Write) -> str:
+    def sweep(victim: Victim, kind: Kind) -> str:
         trace = victim.root.parent / "trace"
         has_journal = kind is create_document  # the others share its second half, which comes about a second later
-        if kind in PREPARED:
-            prepared(victim, PREPARED[kind])
+        write = kind(victim)
         quiet(victim)
         with Traced(victim.server.process.pid, trace, FILE_CALLS) as dry_run:
-            assert kind(victim) is not None
+            assert victim.send(write) is not None
             if has_journal:
                 victim.settle()
         points = [(call, n) for call, count in sorted(dry_run.counts().items()) for n in crash_points(call, count)]
         crashes = 0
         for call, n in points:
-            if kind in PREPARED:
-                prepared(victim, PREPARED[kind])
+            write = kind(victim)
             with Injection(victim.server.process.pid, trace, (call,), "signal=KILL", n):
-                answer = kind(victim)
+                answer = victim.send(write)
                 assert answer is None or answer.status < 300, (call, n, answer)
                 if answer is not None and has_journal:
-                    wait_until(lambda: victim.server.process.poll() is not None or victim.is_settled())
-                if answer is None:
-                    victim.server.process.wait()
-            if victim.server.process.poll() is None:
+                    wait_until(lambda: victim.is_dead() or victim.is_settled())
+            if answer is not None and not victim.is_dead():
                 continue
             crashes += 1
             victim.restart()

@@ -67,14 +67,23 @@ class Bindings:
     def of_session(self, session: str | None) -> Binding | None:
         """What this MCP session is bound to."""
         with self._lock:
-            return self._sessions.get(session) if session else None
+            return self._live(session) if session else None
 
-    def keep_for_session(self, session: str, binding: Binding) -> None:
+    def keep_for_session(self, session: str, binding: Binding) -> Binding:
+        """What the session is bound to from now on: the binding, unless it is bound to another workspace already."""
         with self._lock:
+            held = self._live(session)
+            if held is not None and held.workspace_id != binding.workspace_id:
+                return held
             self._sessions[session] = binding
             self._sessions.move_to_end(session)
             while len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)
+        return binding
+
+    def _live(self, session: str) -> Binding | None:
+        held = self._sessions.get(session)
+        return held if held is not None and held.expires_at > time.time() else None
 
     def _signature(self, body: str) -> str:
         return _encode(hmac.new(self._key, f"{_PREFIX}.{body}".encode("utf-8", "replace"), hashlib.sha256).digest())

@@ -151,7 +151,10 @@ class Policy:
         self.ensure_may_bind(caller, workspace_id)
         binding = self.bindings.issue(workspace_id, caller.grant.fingerprint)
         if caller.session:
-            self.bindings.keep_for_session(caller.session, self.bindings.parse(binding, caller.grant.fingerprint))
+            wanted = self.bindings.parse(binding, caller.grant.fingerprint)
+            kept = self.bindings.keep_for_session(caller.session, wanted)
+            if kept.workspace_id != workspace_id:
+                raise self._bound_elsewhere(caller, kept.workspace_id)
         return binding
 
     def bound_workspace(self, caller: Caller) -> str | None:

@@ -38,9 +38,10 @@ def storage_errors() -> Iterator[None]:
     """
     try:
         yield
-    except NotRegular as error:
+    except (NotRegular, FileExistsError, IsADirectoryError) as error:
         raise Conflict(
-            "Something that is no plain file stands at that place on the server", hint="Remove it there, or rename"
+            "Something else stands at that place on the server, such as a link or a folder",
+            hint="Remove it there, or choose another name",
         ) from error
     except OSError as error:
         if error.errno in _FULL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from federated_memory.errors import InvalidArgument
@@ -39,12 +39,22 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of hits. `next` is what to continue after, None at the end; `note` says why an answer is not complete."""
+    """A page of hits. `next` is what to continue after, None at the end; `note` says why an answer is not complete.
+
+    `places` are those of the hits, one by one.
+    """
 
     hits: list[Hit]
     next: After | None = None
     is_complete: bool = True
     note: str = ""
+    places: list[After] = field(default_factory=list, repr=False, compare=False)
+
+    def first(self, count: int) -> Found:
+        """The page cut after so many hits, at least one: the same as a search with that limit."""
+        if count >= len(self.hits):
+            return self
+        return replace(self, hits=self.hits[:count], places=self.places[:count], next=self.places[count - 1])
 
 
 class Budget:

@@ -43,19 +43,20 @@ def search_exact(
     if begin:
         documents = [document for document in documents if not comes_after(begin[:4], place_of(document), _FALLING)]
     hits: list[Hit] = []
+    places: list[After] = []
     reached = begin
     for number, document in enumerate(documents):
         if number and budget.is_spent():
             note = f"{budget.reason}; {number} of {len(documents)} documents were searched"
-            return Found(hits, reached, False, note)
+            return Found(hits, reached, False, note, places)
         first_line = int(begin[4]) + 1 if begin and begin[:4] == place_of(document) else 0
         for hit in _hits(corpus, query, document, first_line):
             if len(hits) == limit:
-                return Found(hits, reached, not corpus.problem, corpus.problem)
+                return Found(hits, places[-1], not corpus.problem, corpus.problem, places)
             hits.append(hit)
-            reached = (*place_of(document), hit.line)
+            places.append((*place_of(document), hit.line))
         reached = (*place_of(document), _PAST_ALL_LINES)
-    return Found(hits, None, not corpus.problem, corpus.problem)
+    return Found(hits, None, not corpus.problem, corpus.problem, places)
 
 
 def _hits(corpus: Corpus, query: Exact, document: Document, first_line: int) -> Iterator[Hit]:

@@ -106,7 +106,8 @@ def _ensure_valid(pattern: str) -> None:
     except re2.error as error:
         reason = error.args[0]
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise InvalidArgument(f"Not a pattern: {shown(reason)}", hint=_HINT) from None
+        # What follows the colon is a part of the pattern.
+        raise InvalidArgument(f"Not a pattern: {shown(reason.split(':', 1)[0])}", hint=_HINT) from None
     if size > _MAX_PROGRAM_SIZE:
         raise InvalidArgument("The pattern is too large", hint="Use smaller repeat counts, such as {1,100}")
 

@@ -22,7 +22,7 @@ from federated_memory.search.ranking import (
     saturated,
     sum_of,
     weights_of,
-)  # fmt: skip
+)
 from federated_memory.search.ripgrep import RipgrepFailed
 from federated_memory.search.snippet import snippet
 from federated_memory.store.changes import ChangeFeed
@@ -95,18 +95,18 @@ def search_ranked(
     ranked = [((scores[document.key], *place_of(document)), document) for document in documents]
     sort_places(ranked, lambda row: row[0], _FALLING)
     hits: list[Hit] = []
-    reached: After | None = None
+    places: list[After] = []
     for place, document in ranked:
         if begin and not comes_after(place, begin[1:6], _FALLING):
             continue
         if len(hits) == limit:
-            return Found(hits, reached, not corpus.problem, corpus.problem)
+            return Found(hits, places[-1], not corpus.problem, corpus.problem, places)
         if corpus.budget.is_cancelled():
-            return Found(hits, reached, False, corpus.budget.reason)
+            return Found(hits, None, False, corpus.budget.reason, places)
         if hit := _hit(corpus, matcher, document, tallies[document.key], weights, scores[document.key]):
             hits.append(hit)
-        reached = (head, *place, *weights)
-    return Found(hits, None, not corpus.problem, corpus.problem)
+            places.append((head, *place, *weights))
+    return Found(hits, None, not corpus.problem, corpus.problem, places)
 
 
 def _score(document: Document, tally: _Tally, weights: Weights) -> float:

@@ -1,4 +1,4 @@
-"""Ranked search over transcripts (SPEC: FIND-9): best session first, at most three turns of each.
+"""Ranked search over transcripts (SPEC: FIND-7): best session first, at most three turns of each.
 
 What people and agents said counts for more than what tools gave back, and a turn for more in a session that holds the
 rest of the query. Memory is bounded: of each session the best turns are kept, of all sessions the best few thousand.
@@ -27,7 +27,7 @@ from federated_memory.search.ranking import (
     saturated,
     sum_of,
     weights_of,
-)  # fmt: skip
+)
 from federated_memory.search.raw_lines import filter_for_terms
 from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of, reader_for
 from federated_memory.search.sessions import hit_in
@@ -115,8 +115,7 @@ def search_ranked(
     values = [term.weight for term in query.terms.wanted]
 
     def work(archive: Archive) -> _Session:
-        walk = Walk(archives, archive, lines_filter, 0, budget)
-        session = _Session(archive, walk)
+        session = _Session(archive, Walk(archives, archive, lines_filter, 0, budget))
         with closing(session.walk.turns()) as lines:
             for turns in lines:
                 for turn in _matching(archive, matcher, scope, turns, values):
@@ -140,12 +139,16 @@ def search_ranked(
             if not session.walk.is_finished:
                 notes.stopped = f"{budget.reason}; sessions up to {archive.started_at} were ranked"
                 break
-    rows = best.rows()
-    hits = []
-    for place, archive, turn in rows[:limit]:
-        if hit := _hit(archives, archive, matcher, scope, turn, best.weights, place[0]):
+    weights = best.weights
+    hits: list[Hit] = []
+    places: list[After] = []
+    for place, archive, turn in best.rows():
+        if len(hits) == limit:
+            return notes.found(hits, places, places[-1])
+        if hit := _hit(archives, archive, matcher, scope, turn, weights, place[0]):
             hits.append(hit)
-    return notes.found(hits, (head, *rows[limit - 1][0], *best.weights) if len(rows) > limit else None)
+            places.append((head, *place, *weights))
+    return notes.found(hits, places, None)
 
 
 _Row = tuple[tuple[float, str, str, str, int, str], Archive, _Turn]

@@ -58,13 +58,13 @@ class Notes:
         self.long_lines += walk.long_lines
         self.damaged += walk.is_damaged
 
-    def found(self, hits: list[Hit], reached: After | None) -> Found:
+    def found(self, hits: list[Hit], places: list[After], reached: After | None) -> Found:
         notes = [self.stopped] if self.stopped else []
         if self.long_lines:
             notes.append(f"lines of over 4 MiB, which were passed over: {self.long_lines}")
         if self.damaged:
             notes.append(f"sessions that could not be read to their end: {self.damaged}")
-        return Found(hits, reached, not notes, "; ".join(notes))
+        return Found(hits, reached, not notes, "; ".join(notes), places)
 
 
 @dataclass(slots=True)

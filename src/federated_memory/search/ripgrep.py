@@ -27,7 +27,7 @@ _OLDEST = 13
 _STEP_SECONDS = 0.05  # how soon a cancelled search is noticed
 _PIECE_BYTES = 1 << 16
 _LONGEST_RECORD_BYTES = 1 << 20
-_FOUND, _NONE, _PARTLY_FAILED = 0, 1, 2
+_FOUND, _NONE = 0, 1
 _ENVIRONMENT = {"LC_ALL": "C"}
 # Everything but hidden files below the given folders, as bytes: no ignore files, no byte order marks, no binary check.
 _OPTIONS = (

@@ -26,7 +26,8 @@ class Search:
 
     All searches share two threads for transcripts, so that no number of them takes the processor from other requests.
     `since` is included, `until` is not; both compare as text with RFC 3339 times in UTC, so a date alone works too.
-    `after` is the `next` of the page before. `cancelled` ends a search early; what was found by then is returned.
+    `limit` is at least 1; `after` is the `next` of the page before. `cancelled` ends a search early; what was found by
+    then is returned.
     """
 
     def __init__(self, root: Root, documents: Documents, archives: Archives, *, timeout_seconds: float) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from federated_memory.names import WorkspaceId
-from federated_memory.search.hit import Budget, Found, Hit, parse_after
+from federated_memory.search.hit import After, Budget, Found, Hit, parse_after
 from federated_memory.search.query import Exact, plain_text
 from federated_memory.search.raw_lines import filter_for
 from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of
@@ -58,24 +58,27 @@ def search_exact(
         return _Part(hits, walk)
 
     hits: list[Hit] = []
+    places: list[After] = []
     reached = begin
     notes = Notes()
     with closing(in_order(pool, newest_first(archives, workspace_ids, scope, begin), work, budget)) as parts:
         for archive, part in parts:
             if part is None:
                 notes.stopped = budget.reason
-                return notes.found(hits, reached)
+                return notes.found(hits, places, reached)
             notes.add(part.walk)
             for hit in part.hits:
                 if len(hits) == limit:
-                    return notes.found(hits, reached)
+                    return notes.found(hits, places, places[-1])
                 hits.append(hit)
-                reached = (*place_of(archive), hit.line, hit.role)
+                places.append((*place_of(archive), hit.line, hit.role))
             if not part.walk.is_finished:
                 notes.stopped = f"{budget.reason}; it reached sessions of {archive.started_at}"
-                return notes.found(hits, (*place_of(archive), part.walk.reached - 1, _PAST_ALL_ROLES))
+                if part.walk.reached:
+                    reached = (*place_of(archive), part.walk.reached - 1, _PAST_ALL_ROLES)
+                return notes.found(hits, places, reached)
             reached = (*place_of(archive), _PAST_ALL_LINES, _PAST_ALL_ROLES)
-    return notes.found(hits, None)
+    return notes.found(hits, places, None)
 
 
 def _hits(archive: Archive, query: Exact, scope: Scope, turns: Sequence[Turn]) -> Iterator[Hit]:

@@ -44,7 +44,7 @@ class Knowledge:
     ) -> DocumentList:
         """The documents of a workspace by path, those just made by hand included."""
         workspace = self._reader(caller, workspace_id)
-        key = decode_cursor(cursor, 1)
+        key = decode_cursor(cursor, "documents", str)
         after = str(key[0]) if key else ""
         self._core.scan.workspace(workspace.workspace_id)
         found = [
@@ -68,7 +68,7 @@ class Knowledge:
             workspace_id=workspace.workspace_id,
             documents=rows,
             total=len(found),
-            next_cursor=encode_cursor([rows[-1].path]) if more else None,
+            next_cursor=encode_cursor("documents", [rows[-1].path]) if more else None,
         )
 
     def read(
@@ -97,7 +97,7 @@ class Knowledge:
         taken = json_bytes(result.model_dump_json()) + ENVELOPE_BYTES // 2
         page = page_text(text, offset=offset, byte_offset=byte_offset, limit=limit, budget=max_bytes - taken)
         result.text, result.lines = page.text, page.lines
-        if not page.is_whole:
+        if offset or byte_offset or page.next_offset is not None:
             result.etag = None
             result.truncated = True
             result.next_offset, result.next_byte_offset = page.next_offset, page.next_byte_offset
@@ -137,7 +137,7 @@ class Knowledge:
             InvalidArgument: Only one of the two versions is given.
         """
         key = self._key(self._reader(caller, workspace_id), path)
-        position = decode_cursor(cursor, 1)
+        position = decode_cursor(cursor, "versions", int)
         entries = self._core.documents.history(key)
         diff, truncated = None, False
         if (from_version is None) != (to_version is None):
@@ -169,7 +169,7 @@ class Knowledge:
             versions=rows,
             diff=diff,
             truncated=truncated,
-            next_cursor=encode_cursor([rows[-1].version]) if more else None,
+            next_cursor=encode_cursor("versions", [rows[-1].version]) if more else None,
         )
 
     def _diff(self, key: Key, from_version: int, to_version: int) -> str:
@@ -194,19 +194,19 @@ class Knowledge:
         self, caller: Caller, path: str, text: str, *, binding: str | None, if_match: str | None = None
     ) -> DocumentWritten:
         workspace = self._core.policy.writer(caller, binding)
-        return self._write(caller, self._key(workspace, path), _encode(text), if_match)
+        return self._write(caller, self._key(workspace, path), _encode(text), _precondition(if_match))
 
     def write_overview(
         self, caller: Caller, text: str, *, binding: str | None, if_match: str | None = None
     ) -> DocumentWritten:
         workspace = self._core.policy.writer(caller, binding)
-        return self._write(caller, self._key(workspace, None), _encode(text), if_match)
+        return self._write(caller, self._key(workspace, None), _encode(text), _precondition(if_match))
 
     def upload(
         self, caller: Caller, workspace_id: str, write_token: str | None, path: str, text: str, if_match: str | None
     ) -> DocumentWritten:
         workspace = self._core.policy.uploader(caller, parse_workspace_id(workspace_id), write_token)
-        return self._write(caller, self._key(workspace, path), _encode(text), if_match, "upload")
+        return self._write(caller, self._key(workspace, path), _encode(text), _precondition(if_match), "upload")
 
     def put(
         self, caller: Caller, workspace: Workspace, path: str | None, data: bytes, if_match: str | None
@@ -219,11 +219,11 @@ class Knowledge:
     def remove(self, caller: Caller, workspace: Workspace, path: str, if_match: str | None) -> DocumentDeleted:
         """Delete a document, for a workspace that the policy has already granted."""
         key = self._key(workspace, path)
-        deleted = self._core.documents.delete(key, caller.actor, if_match=if_match and parse_etag(if_match))
+        deleted = self._core.documents.delete(key, caller.actor, if_match=if_match)
         return DocumentDeleted(workspace_id=key.workspace_id, path=path, version=deleted.version)
 
     def delete(self, caller: Caller, path: str, *, binding: str | None, if_match: str | None = None) -> DocumentDeleted:
-        return self.remove(caller, self._core.policy.writer(caller, binding), path, if_match)
+        return self.remove(caller, self._core.policy.writer(caller, binding), path, _precondition(if_match))
 
     def restore(
         self, caller: Caller, path: str, version: int, *, binding: str | None, if_match: str | None = None
@@ -231,13 +231,11 @@ class Knowledge:
         """A new version that equals an old one; also brings a deleted document back."""
         key = self._key(self._core.policy.writer(caller, binding), path)
         _, data = self._core.documents.read_version(key, version)
-        return self._write(caller, key, data, if_match, "restore")
+        return self._write(caller, key, data, _precondition(if_match), "restore")
 
     def _write(
         self, caller: Caller, key: Key, data: bytes, if_match: str | None, operation: str = "write"
     ) -> DocumentWritten:
-        if if_match:
-            parse_etag(if_match)
         written = self._core.documents.write(key, data, caller.actor, if_match=if_match, operation=operation)
         return DocumentWritten(
             workspace_id=key.workspace_id,
@@ -260,6 +258,11 @@ class Knowledge:
         if path is None:
             return Key(workspace.workspace_id, "overview", OVERVIEW)
         return Key(workspace.workspace_id, "knowledge", parse_document_path(path))
+
+
+def _precondition(if_match: str | None) -> str | None:
+    """Raises: InvalidArgument: neither an etag nor empty."""
+    return parse_etag(if_match) if if_match else if_match
 
 
 def _encode(text: str) -> bytes:

@@ -19,24 +19,30 @@ ENVELOPE_BYTES = 400
 """What a result needs around its rows, in JSON and in its text form."""
 
 Row = TypeVar("Row", bound=Result)
-CursorKey = list[str | int | float]
+CursorPart = str | int | float
+CursorKey = list[CursorPart]
 
 
-def encode_cursor(key: Iterable[str | int | float]) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(list(key))).decode().rstrip("=")
+def encode_cursor(order: str, key: Iterable[CursorPart]) -> str:
+    """The place of a row in the order of that name."""
+    return base64.urlsafe_b64encode(orjson.dumps([order, *key])).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str | None, length: int | None = None) -> CursorKey | None:
-    """Raises: InvalidArgument: not a cursor of this kind of list."""
+def decode_cursor(cursor: str | None, order: str, *types: type) -> CursorKey | None:
+    """The place that a page gave; `types` are those of its parts, where they are known.
+
+    Raises:
+        InvalidArgument: Not a cursor of that order.
+    """
     if not cursor:
         return None
     try:
         found: object = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, binascii.Error):
         found = None
-    if isinstance(found, list) and all(isinstance(part, str | int | float) for part in found):
-        key: CursorKey = found
-        if length is None or len(key) == length:
+    if isinstance(found, list) and found[:1] == [order]:
+        key: CursorKey = found[1:]
+        if all(type(part) in (str, int, float) for part in key) and [*map(type, key)] == list(types or map(type, key)):
             return key
     raise InvalidArgument("`cursor` is not one that this list gave", hint="Pass `next_cursor`, or leave it out")
 
@@ -83,13 +89,8 @@ def split_lines(text: str) -> list[str]:
 class TextPage:
     text: str
     lines: int
-    offset: int
-    next_offset: int | None
-    next_byte_offset: int | None
-
-    @property
-    def is_whole(self) -> bool:
-        return self.offset == 0 and self.next_offset is None
+    next_offset: int | None = None
+    next_byte_offset: int | None = None
 
 
 def page_text(text: str, *, offset: int, byte_offset: int, limit: int, budget: int) -> TextPage:
@@ -100,23 +101,21 @@ def page_text(text: str, *, offset: int, byte_offset: int, limit: int, budget: i
     """
     lines = split_lines(text)
     parts: list[str] = []
-    used = 0
+    following = offset
     for number in range(offset, min(len(lines), offset + limit)):
-        line = lines[number]
         start = byte_offset if number == offset else 0
-        if start:
-            line = _from_byte(line, start)
-        used += json_bytes(line)
-        if used <= budget:
-            parts.append(line)
-            continue
-        if parts:
-            return TextPage("".join(parts), len(lines), offset, number, None)
-        piece = cut_text(line, budget)
-        return TextPage(piece, len(lines), offset, number, start + len(piece.encode("utf-8", "surrogatepass")))
-    following = offset + len(parts)
-    page = TextPage("".join(parts), len(lines), offset, following if following < len(lines) else None, None)
-    return page if not byte_offset else TextPage(page.text, page.lines, offset, page.next_offset or len(lines), None)
+        line = _from_byte(lines[number], start) if start else lines[number]
+        budget -= json_bytes(line)
+        if budget < 0 and parts:
+            break
+        if budget < 0:
+            piece = cut_text(line, budget + json_bytes(line))
+            if piece != line:
+                taken = start + len(piece.encode("utf-8", "surrogatepass"))
+                return TextPage(piece, len(lines), number, taken)
+        parts.append(line)
+        following = number + 1
+    return TextPage("".join(parts), len(lines), following if following < len(lines) else None)
 
 
 def _from_byte(line: str, start: int) -> str:

@@ -37,6 +37,7 @@ class Searching:
         cancelled: threading.Event | None = None,
     ) -> Hits:
         """Documents and overviews. `ranked`: best first; `literal`, `regex`: complete, newest first."""
+        order = f"knowledge:{mode}"
         workspaces = self._core.policy.chosen(caller, workspace_id, "")
         search = partial(
             self._core.search.knowledge,
@@ -44,10 +45,10 @@ class Searching:
             [workspace.workspace_id for workspace in workspaces],
             since=parse_since(since),
             until=parse_until(until),
-            after=_position(cursor),
+            after=_position(cursor, order),
             cancelled=cancelled,
         )
-        return _page(search, limit, max_bytes, mode)
+        return _page(search, limit, max_bytes, mode, order)
 
     def sessions(
         self,
@@ -66,6 +67,7 @@ class Searching:
         cancelled: threading.Event | None = None,
     ) -> Hits:
         """What was said in sessions, one hit per turn."""
+        order = f"sessions:{mode}"
         workspaces = self._core.policy.chosen(caller, workspace_id, tool)
         search = partial(
             self._core.search.sessions,
@@ -74,27 +76,27 @@ class Searching:
             role=role,
             since=parse_since(since),
             until=parse_until(until),
-            after=_position(cursor),
+            after=_position(cursor, order),
             cancelled=cancelled,
         )
-        return _page(search, limit, max_bytes, mode)
+        return _page(search, limit, max_bytes, mode, order)
 
 
-def _position(cursor: str | None) -> tuple[str | int | float, ...] | None:
-    key = decode_cursor(cursor)
+def _position(cursor: str | None, order: str) -> tuple[str | int | float, ...] | None:
+    key = decode_cursor(cursor, order)
     return tuple(key) if key else None
 
 
-def _page(search: Callable[..., Found], limit: int, max_bytes: int, mode: Mode) -> Hits:
+def _page(search: Callable[..., Found], limit: int, max_bytes: int, mode: Mode, order: str) -> Hits:
     found = search(limit=limit)
     rows, cut = fit_rows((_row(hit, mode) for hit in found.hits), limit, max_bytes)
     if cut:
-        found = search(limit=len(rows))
+        found = found.first(len(rows))
     return Hits(
         hits=rows,
         complete=found.is_complete,
         note=found.note or None,
-        next_cursor=encode_cursor(found.next) if found.next else None,
+        next_cursor=encode_cursor(order, found.next) if found.next else None,
     )
 
 

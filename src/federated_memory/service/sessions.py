@@ -94,7 +94,7 @@ class Sessions:
         max_bytes: int,
     ) -> SessionList:
         """Transcripts that the caller may read, newest first; without a workspace, those of all."""
-        position = decode_cursor(cursor, 3)
+        position = decode_cursor(cursor, "sessions", str, str, str)
         window = {"since": parse_since(since), "until": parse_until(until)}
         found = heapq.merge(
             *(
@@ -108,7 +108,9 @@ class Sessions:
         last = rows[-1] if more else None
         return SessionList(
             sessions=rows,
-            next_cursor=encode_cursor([last.started_at, last.session_id, last.workspace_id]) if last else None,
+            next_cursor=encode_cursor("sessions", [last.started_at, last.session_id, last.workspace_id])
+            if last
+            else None,
         )
 
     def _newest(
@@ -317,7 +319,7 @@ def _from_byte(messages: Iterable[Message], skip: int) -> Iterator[Message]:
     """The messages of a line without the first `skip` bytes of their texts."""
     for message in messages:
         size = _size(message)
-        if skip >= size > 0:
+        if skip and skip >= size:
             skip -= size
             continue
         if skip:

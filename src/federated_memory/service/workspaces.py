@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from federated_memory.auth.caller import Caller
 from federated_memory.auth.policy import REGISTRARS
 from federated_memory.errors import InvalidArgument
-from federated_memory.names import WorkspaceId, fold, parse_workspace_id, shown, workspace_id_of
+from federated_memory.names import WorkspaceId, fold, parse_workspace_id, workspace_id_of
 from federated_memory.service.core import Core
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.pages import cut_text, decode_cursor, encode_cursor, fit_rows, json_bytes
@@ -16,6 +16,8 @@ from federated_memory.store.registry import Workspace, new_workspace
 
 _MAX_NAME = 200
 _MAX_DESCRIPTION = 2_000
+_ROW_BYTES = 1_200
+"""Room for one workspace beside an overview."""
 
 
 class Workspaces:
@@ -40,9 +42,10 @@ class Workspaces:
     def overview(
         self, caller: Caller, *, workspace_id: str = "", limit: int, cursor: str | None = None, max_bytes: int
     ) -> Overview:
-        """The server's README (first page only), one workspace's overview if asked for, then the workspaces."""
-        readme = "" if cursor else cut_text(self._core.root.read_top("README.md"), max_bytes // 4)
-        asked = self._knowledge.read(caller, workspace_id, None, max_bytes=max_bytes // 2) if workspace_id else None
+        """The server's README, or (when a workspace is asked for) its whole overview; then the workspaces."""
+        readme = "" if cursor or workspace_id else cut_text(self._core.root.read_top("README.md"), max_bytes // 4)
+        room = max_bytes - min(_ROW_BYTES, max_bytes // 2)
+        asked = self._knowledge.read(caller, workspace_id, None, max_bytes=room) if workspace_id else None
         taken = json_bytes(readme) + (json_bytes(asked.model_dump_json()) if asked else 0)
         page = self._page(caller, ("", "", ""), limit, cursor, max_bytes, taken)
         return Overview(readme=readme, overview=asked, **dict(page))
@@ -50,7 +53,7 @@ class Workspaces:
     def _page(
         self, caller: Caller, wanted: tuple[str, str, str], limit: int, cursor: str | None, max_bytes: int, taken: int
     ) -> WorkspaceList:  # fmt: skip
-        key = decode_cursor(cursor, 1)
+        key = decode_cursor(cursor, "workspaces", str)
         after = str(key[0]) if key else ""
         visible = [
             workspace
@@ -62,7 +65,7 @@ class Workspaces:
         return WorkspaceList(
             workspaces=rows,
             total=len(visible),
-            next_cursor=encode_cursor([rows[-1].workspace_id]) if more else None,
+            next_cursor=encode_cursor("workspaces", [rows[-1].workspace_id]) if more else None,
         )
 
     def _rows(self, workspaces: Iterable[Workspace]) -> Iterator[WorkspaceRow]:
@@ -163,4 +166,4 @@ def _ensure_names(names: dict[str, str], description: str) -> None:
         if any(
             not character.isprintable() and not (name == "description" and character == "\n") for character in value
         ):
-            raise InvalidArgument(f"{name} holds control characters: {shown(value)}", hint="Use one line of plain text")
+            raise InvalidArgument(f"{name} holds control characters", hint="Use one line of plain text")

@@ -9,6 +9,8 @@ from typing import Literal
 from federated_memory.names import DocumentPath, ETag, WorkspaceId
 
 DocumentKind = Literal["knowledge", "overview"]
+ANY = "*"
+"""As `if_match`: whatever the text is, but there must be one."""
 OVERVIEW = DocumentPath("overview.md")
 
 

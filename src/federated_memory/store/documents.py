@@ -19,7 +19,7 @@ from federated_memory.fs.folder import read_fully, storage_errors, temporary_nam
 from federated_memory.names import ETag, WorkspaceId, etag_of, fold
 from federated_memory.store import versions
 from federated_memory.store.changes import Actor, now
-from federated_memory.store.document import Document, DocumentKind, Key, Written, stamp_of, title_of
+from federated_memory.store.document import ANY, Document, DocumentKind, Key, Written, stamp_of, title_of
 from federated_memory.store.journal import Journal, open_folder
 from federated_memory.store.root import Root
 from federated_memory.store.versions import Version
@@ -111,7 +111,8 @@ class Documents:
     ) -> Written:
         """Replace the text of a document, or create it; the replaced text stays as a version.
 
-        `if_match` None replaces whatever is there, an empty string only creates, an etag replaces only that text.
+        `if_match` None replaces whatever is there, an empty string only creates, an etag replaces only that text, `*`
+        any text but none.
 
         Raises:
             Conflict: The precondition fails; the facts carry the current `etag` and `version`. Or another document's
@@ -299,7 +300,7 @@ class Documents:
 
 
 def _ensure_match(key: Key, live: Document | None, if_match: str | None) -> None:
-    if if_match is None or if_match == (live.etag if live else ""):
+    if if_match is None or if_match == (live.etag if live else "") or (live and if_match == ANY):
         return
     facts: dict[str, object] = {"etag": live.etag, "version": live.version} if live else {"etag": "", "version": 0}
     if not live:

@@ -66,9 +66,8 @@ class Journal:
         )  # fmt: skip
 
     def text_of(self, key: Key, version: int) -> bytes | None:
-        return next(
-            (entry.text for entry in self._entries(key) if entry.version.version == version and entry.text), None
-        )
+        texts = (entry.text for entry in self._entries(key) if entry.version.version == version)
+        return next((text for text in texts if text is not None), None)
 
     def versions_after(self, key: Key, version: int) -> list[Version]:
         """Versions whose log line may still be missing, oldest first."""

@@ -31,6 +31,11 @@ def _line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def _inner(text: str) -> str:
+    """Text whose further lines are indented, so that none can look like the next entry of a list."""
+    return text.replace("\n", "\n ")
+
+
 def _workspace_lines(found: r.WorkspaceList) -> str:
     lines = [
         f"- {row.workspace_id}: {_line(row.summary)} ({row.documents} documents, {row.sessions} sessions,"
@@ -113,7 +118,7 @@ def _(found: r.SessionList) -> str:
 def _(found: r.SessionPage) -> str:
     head = f"{found.session_id} in {found.workspace_id}: {_line(found.title)}. {found.lines} lines. Data:\n"
     lines = [
-        f"[{message.line}] {message.role}{' ' + _line(message.tool) if message.tool else ''}: {message.text}"
+        f"[{message.line}] {message.role}{' ' + _line(message.tool) if message.tool else ''}: {_inner(message.text)}"
         for message in found.messages
     ]
     return head + _fenced("\n".join(lines)) + _go_on(found.next_offset, found.next_byte_offset)

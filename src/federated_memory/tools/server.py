@@ -22,7 +22,7 @@ from federated_memory.service.results import Nothing
 from federated_memory.service.services import Services
 from federated_memory.tools import reading, writing
 from federated_memory.tools.context import caller_of_request
-from federated_memory.tools.toolkit import INLINE, Call, ToolSpec, as_handler, compact_schema, error_result, spec
+from federated_memory.tools.toolkit import INLINE, Call, ToolSpec, as_handler, error_result, spec, with_verbatim_text
 
 INSTRUCTIONS = """\
 Memory of coding agents across sessions, tools and machines, on one server.
@@ -57,11 +57,8 @@ class MemoryServer(MCPServer[dict[str, Any]]):
 
     def _register(self, tool: ToolSpec) -> None:
         limiter = self._limiters.setdefault(tool.lane, anyio.CapacityLimiter(_LANES[tool.lane]))
-        registered = self._tool_manager.add_tool(
-            as_handler(tool, self._services, limiter), title=tool.title, annotations=tool.annotations
-        )
-        registered.parameters = compact_schema(registered.parameters)
-        registered.fn_metadata.output_schema = compact_schema(registered.fn_metadata.output_schema, keep_null=True)
+        handler = as_handler(tool, self._services, limiter)
+        with_verbatim_text(self._tool_manager.add_tool(handler, title=tool.title, annotations=tool.annotations))
         self._specs[tool.name] = tool
 
     async def call_tool(

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import anyio
 import anyio.to_thread
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 
 from federated_memory import boundary
@@ -101,6 +103,33 @@ def as_handler(tool: ToolSpec, services: Services, limiter: anyio.CapacityLimite
     )
     handler.__annotations__ = {"ctx": Context[Any], **{p.name: p.annotation for p in parameters}, "return": returned}
     return handler
+
+
+class VerbatimText(FuncMetadata):
+    """Arguments as the SDK reads them, except that text stays text also when it looks like JSON."""
+
+    texts: frozenset[str] = frozenset()
+    """The parameters that take text."""
+
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        others = {name: value for name, value in data.items() if name not in self.texts}
+        return {**data, **super().pre_parse_json(others)}
+
+
+def with_verbatim_text(tool: Tool) -> Tool:
+    """The registered tool with compact schemas and arguments that are taken as they were sent."""
+    tool.parameters = compact_schema(tool.parameters)
+    known = tool.fn_metadata
+    tool.fn_metadata = VerbatimText(
+        arg_model=known.arg_model,
+        output_schema=compact_schema(known.output_schema, keep_null=True),
+        output_model=known.output_model,
+        wrap_output=known.wrap_output,
+        texts=frozenset(
+            name for name, schema in tool.parameters.get("properties", {}).items() if schema.get("type") == "string"
+        ),
+    )
+    return tool
 
 
 def error_result(error: FederatedMemoryError) -> CallToolResult:

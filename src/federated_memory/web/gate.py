@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from federated_memory.auth.caller import CALLER, Caller, Grant
 from federated_memory.auth.events import auth_deny, auth_fail
 from federated_memory.auth.tokens import Tokens
-from federated_memory.errors import Forbidden, InvalidArgument, Unavailable
+from federated_memory.errors import Forbidden, InvalidArgument, InvalidName
 from federated_memory.settings import Network, Settings
-from federated_memory.web.problems import problem
+from federated_memory.web.problems import BodyStalled, problem
 from federated_memory.web.streams import Streams
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-
-
-class BodyStalled(Exception):
-    """The client stopped sending its body."""
 
 
 class Gate:
@@ -46,7 +44,8 @@ class Gate:
             return
         headers: dict[bytes, bytes] = {}
         for key, value in scope["headers"]:
-            headers[key] = headers[key] + b"," + value if key == b"x-forwarded-for" and key in headers else value
+            # Of a header that stands there twice neither hides the other.
+            headers[key] = headers[key] + b", " + value if key in headers else value
         path: str = scope["path"]
         if path in _OPEN_PATHS:
             await self._app(scope, receive, send)
@@ -59,8 +58,10 @@ class Gate:
             return
         grant = self._grant(headers, address, path)
         if grant is None:
-            refused = Forbidden("A valid bearer token is needed", hint="Check the token of this client")
-            await problem(refused, 401, www_authenticate="Bearer", connection="close")(scope, receive, send)
+            await _unauthorised()(scope, receive, send)
+            return
+        if not _is_plain(scope):
+            await problem(InvalidName("The path is not plain UTF-8 text", hint="Encode it anew"))(scope, receive, send)
             return
         scope[CALLER] = Caller(
             grant,
@@ -88,15 +89,13 @@ class Gate:
         with self._streams.opened(grant.fingerprint, deadline) as request:
             try:
                 await self._app(scope, _impatient(receive, self._stall_seconds), watched_send)
-            except BodyStalled:
-                if not started:
-                    stalled = Unavailable("The body stopped arriving", hint="Send it again")
-                    await problem(stalled, 408, connection="close")(scope, receive, send)
             except Exception:
                 # Starlette raises again what its handler has logged and answered; only the rest is news.
                 if not ended:
                     raise
-        if request.scope.cancelled_caught and request.is_event_stream and not ended:
+        if request.scope.cancelled_caught and not started:
+            await _unauthorised()(scope, receive, send)
+        elif request.scope.cancelled_caught and request.is_event_stream and not ended:
             await send({"type": "http.response.body", "body": b""})
 
     def _wrong_host(self, headers: dict[bytes, bytes]) -> InvalidArgument | Forbidden | None:
@@ -110,7 +109,7 @@ class Gate:
         if origin is None:
             return None
         found = origin.decode("latin-1").lower()
-        if found != self._public_origin.lower() and not _is_loopback_origin(found):
+        if not (found and found == self._public_origin.lower()) and not _is_loopback_origin(found):
             return Forbidden("Requests from that web origin are not served", hint="Set PUBLIC_URL if it is yours")
         return None
 
@@ -129,17 +128,48 @@ class Gate:
 def client_address(scope: Scope, headers: dict[bytes, bytes], proxies: tuple[Network, ...]) -> str:
     """The address of the client: the peer's, or what a trusted proxy (or the unix socket's) says, nearest first."""
     peer: str = scope["client"][0] if scope.get("client") else ""
-    if peer and not _is_trusted(peer, proxies):
+    if peer and not _is_trusted(_address(peer), proxies):
         return peer
     for hop in reversed(headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")):
-        candidate = hop.strip()
-        try:
-            ipaddress.ip_address(candidate)
-        except ValueError:
+        candidate = _address(hop.strip())
+        if candidate is None:
             break
         if not _is_trusted(candidate, proxies):
-            return candidate
+            return str(candidate)
     return peer
+
+
+def _address(text: str) -> Address | None:
+    """An IPv4 address that a dual-stack socket shows as IPv6 is the IPv4 one; a scope is no part of an address."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        return None if found.scope_id else found.ipv4_mapped or found
+    return found
+
+
+def _is_trusted(address: Address | None, proxies: tuple[Network, ...]) -> bool:
+    return address is not None and any(address in network for network in proxies)
+
+
+def _is_plain(scope: Scope) -> bool:
+    """Whether the path is what was sent: decoding has neither replaced bytes nor left control characters."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%" in raw:
+        try:
+            unquote_to_bytes(raw.split(b"?", 1)[0]).decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+    path: str = scope["path"]
+    return path.isprintable() or all(ord(character) >= 32 and ord(character) != 127 for character in path)
+
+
+def _unauthorised() -> Response:
+    """The one answer to a missing, wrong, revoked or expired token."""
+    refused = Forbidden("A valid bearer token is needed", hint="Check the token of this client")
+    return problem(refused, 401, www_authenticate="Bearer", connection="close")
 
 
 def _is_loopback_origin(origin: str) -> bool:
@@ -148,14 +178,6 @@ def _is_loopback_origin(origin: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and _bracketed(parts.hostname or "") in _LOOPBACK_HOSTS
-
-
-def _is_trusted(address: str, proxies: tuple[Network, ...]) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(found in network for network in proxies)
 
 
 def _impatient(receive: Receive, seconds: float) -> Receive:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from federated_memory import boundary
-from federated_memory.errors import Conflict, FederatedMemoryError
+from federated_memory.errors import Conflict, FederatedMemoryError, InvalidArgument, NotFound, Unavailable
 from federated_memory.service.results import Result
 
 
@@ -32,6 +33,22 @@ def problem(error: FederatedMemoryError, status: int | None = None, **headers: s
     return Response(orjson.dumps(body), int(body["status"]), found, "application/problem+json")  # type: ignore[call-overload]
 
 
+class BodyStalled(Exception):
+    """The client stopped sending its body."""
+
+
 async def on_error(_: Request, error: Exception) -> Response:
-    """For Starlette: every error that a route raises."""
+    """For Starlette: every error that a route raises, and those of its own."""
+    match error:
+        case BodyStalled():
+            stalled = Unavailable("The body stopped arriving", hint="Send it again")
+            return problem(stalled, 408, connection="close")
+        case HTTPException(status_code=404):
+            return problem(NotFound("No such route", hint="See docs/http.md"))
+        case HTTPException():
+            refused = InvalidArgument(f"This route does not do that ({error.detail})", hint="See docs/http.md")
+            return problem(refused, error.status_code, **{key.lower(): v for key, v in (error.headers or {}).items()})
     return problem(boundary.understood(error))
+
+
+ERROR_HANDLERS: dict[Any, Any] = dict.fromkeys((FederatedMemoryError, BodyStalled, HTTPException, Exception), on_error)

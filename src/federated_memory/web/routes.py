@@ -13,13 +13,16 @@ from starlette.routing import Route
 
 from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
+from federated_memory.names import ETag
 from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
 from federated_memory.service.services import Services
+from federated_memory.store.document import ANY
 from federated_memory.web.problems import json_response
 from federated_memory.web.transfer import (
     encoding_of,
     ensure_length,
     etag_header,
+    has_etag,
     if_match_of,
     in_thread,
     integer,
@@ -127,7 +130,7 @@ class Routes:
             _caller(request), params["workspace_id"], params.get("path"), integer(request, "version"),
         )  # fmt: skip
         headers = {"etag": f'"{etag}"', "x-version": str(version), "x-content-type-options": "nosniff"}
-        if etag_header(request, "if-none-match") == etag:
+        if has_etag(request, etag):
             return Response(status_code=304, headers=headers)
         return Response(data, headers=headers, media_type="text/markdown; charset=utf-8")
 
@@ -183,7 +186,7 @@ class Routes:
             "content-length": str(archive.raw_bytes),
             "x-content-type-options": "nosniff",
         }
-        if etag_header(request, "if-none-match") == archive.sha256:
+        if has_etag(request, archive.sha256):
             headers.pop("content-length")
             return Response(status_code=304, headers=headers)
         if request.method == "HEAD":
@@ -207,7 +210,7 @@ class Routes:
         ensure_length(request, self._settings.max_session_bytes)
         begin = partial(
             self._services.sessions.begin_upload,
-            encoding=encoding, offset=offset, if_match=etag_header(request, "if-match"), source=_source(request),
+            encoding=encoding, offset=offset, if_match=_session_etag(request), source=_source(request),
         )  # fmt: skip
         upload = await in_thread(begin, caller, workspace, request.path_params["session_id"])
         done = await receive_upload(request, upload)
@@ -270,14 +273,22 @@ def _caller(request: Request) -> Caller:
 
 
 def _paging(request: Request) -> dict[str, Any]:
-    limit = integer(request, "limit", 100) or 100
-    max_bytes = integer(request, "max_bytes", DEFAULT_MAX_BYTES * 32) or LEAST_MAX_BYTES
+    limit = integer(request, "limit", 100)
+    max_bytes = integer(request, "max_bytes", DEFAULT_MAX_BYTES * 32)
+    assert limit is not None
+    assert max_bytes is not None
     if not 1 <= limit <= 1000 or not LEAST_MAX_BYTES <= max_bytes <= _MAX_PAGE_BYTES:
         raise InvalidArgument(
             "limit or max_bytes is out of range",
             hint=f"limit is 1 to 1000, max_bytes {LEAST_MAX_BYTES} to {_MAX_PAGE_BYTES}",
         )
     return {"limit": limit, "max_bytes": max_bytes, "cursor": request.query_params.get("cursor")}
+
+
+def _session_etag(request: Request) -> ETag | None:
+    """What an append follows; `*` is whatever there is, and an append follows something anyway."""
+    found = etag_header(request, "if-match")
+    return ETag(found) if found and found != ANY else None
 
 
 def _source(request: Request) -> dict[str, str]:

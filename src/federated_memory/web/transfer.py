@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -9,11 +10,13 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from federated_memory.errors import InvalidArgument, TooLarge, UnsupportedFormat
-from federated_memory.names import ETag, parse_etag
+from federated_memory.names import parse_etag
 from federated_memory.service.results import SessionStored
 from federated_memory.service.sessions import SessionUpload
+from federated_memory.store.document import ANY
 
 T = TypeVar("T")
+_INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 _CHUNK = 512 * 1024
 
 
@@ -49,22 +52,30 @@ def encoding_of(request: Request) -> str:
 
 
 def if_match_of(request: Request) -> str | None:
-    """The precondition of a write: an etag, an empty string for `If-None-Match: *`, or None."""
-    if request.headers.get("if-none-match", "").strip() == "*":
+    """The precondition of a write: an etag, `*`, an empty string for `If-None-Match: *`, or None."""
+    if request.headers.get("if-none-match", "").strip() == ANY:
         return ""
     return etag_header(request, "if-match")
 
 
-def etag_header(request: Request, name: str) -> ETag | None:
+def etag_header(request: Request, name: str) -> str | None:
+    """An etag of ours, or `*`. Raises: InvalidArgument: something else."""
     value = request.headers.get(name, "").strip().removeprefix("W/").strip('"')
-    return parse_etag(value) if value and value != "*" else None
+    return parse_etag(value) if value and value != ANY else value or None
+
+
+def has_etag(request: Request, etag: str) -> bool:
+    """Whether the reader's `If-None-Match` names the etag; those of others, and weak ones, may stand beside it."""
+    held = request.headers.get("if-none-match", "")
+    names = (part.strip().removeprefix("W/").strip('"') for part in held.split(","))
+    return held.strip() == ANY or etag in names
 
 
 def integer(request: Request, name: str, default: int | None = None, *, header: bool = False) -> int | None:
     text = (request.headers if header else request.query_params).get(name, "")
     if not text:
         return default
-    if not text.lstrip("-").isdecimal() or len(text) > 18:
+    if not _INTEGER.match(text):
         raise InvalidArgument(f"{name} is not a whole number", hint="Use decimal digits")
     return int(text)
 

@@ -53,6 +53,18 @@ def test_a_cursor_that_was_tampered_with_is_refused_or_answered(
 
 @pytest.mark.spec("FIND-11")
 @pytest.mark.parametrize("mode", MODES)
+def test_a_page_that_is_cut_goes_on_where_it_was_cut(filled: Shelf, mode: Mode) -> None:
+    for search in (filled.knowledge, filled.sessions):
+        whole = search("needle", mode)
+        cut = whole.first(2)
+
+        assert cut == search("needle", mode, limit=2)
+        assert cut.hits + search("needle", mode, after=cut.next).hits == whole.hits
+        assert whole.first(5) is whole
+
+
+@pytest.mark.spec("FIND-11")
+@pytest.mark.parametrize("mode", MODES)
 def test_a_cursor_is_of_one_kind_of_search(filled: Shelf, mode: Mode) -> None:
     after = filled.knowledge("needle", mode, limit=1).next
 

@@ -294,11 +294,8 @@ class DocumentMachine(RuleBasedStateMachine):
 
     @rule(path=PATHS, text=TEXTS, step=st.integers(0, 12))
     def crash_while_writing(self, path: str, text: bytes, step: int) -> None:
-        with CrashAt(step):
-            try:
-                self.store.documents.write(key(path), text, ACTOR)
-            except Crash:
-                pass
+        with CrashAt(step), contextlib.suppress(Crash):
+            self.store.documents.write(key(path), text, ACTOR)
         self.store = self.store.reopened()
         try:
             found = self.store.documents.read(key(path))[1]
