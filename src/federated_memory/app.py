@@ -61,7 +61,7 @@ def open_services(settings: Settings) -> Services:
         journal = Journal(root)
         registry = Registry(root)
         documents = Documents(root, journal, max_bytes=settings.max_document_bytes)
-        archives = Archives(root, max_session_bytes=settings.max_session_bytes)
+        archives = Archives(root, max_session_bytes=settings.max_session_bytes, lease_wait_seconds=0)
         core = Core(
             settings=settings,
             root=root,

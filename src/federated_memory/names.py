@@ -1,4 +1,4 @@
-"""Names from outside, parsed once into values (SPEC: NAME-1 to NAME-6).
+"""Names from outside, parsed once into values (SPEC: NAME-1 to NAME-5).
 
 Every rule looks at the name as given *and* at its compatibility form, and refuses; nothing is ever repaired into a
 different name that somebody else may own. A parsed name is safe as a path below a folder on Linux, macOS and Windows.

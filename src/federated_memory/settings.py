@@ -1,4 +1,4 @@
-"""Every option, read once from the environment, a `.env` file and secret files (SPEC: CONF-1 to CONF-4)."""
+"""Every option, read once from the environment, a `.env` file and secret files (SPEC: CONF-1)."""
 
 from __future__ import annotations
 

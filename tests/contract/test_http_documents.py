@@ -177,11 +177,10 @@ def test_a_query_that_cannot_be_is_refused(home: Home, http: Http, query: str) -
 
 @pytest.mark.spec("HTTP-1", "ERR-2")
 @pytest.mark.parametrize("query", ["limit=--5", "max_bytes=---1", "from_version=--1&to_version=1"])
-def test_a_number_with_two_signs_is_refused(shared: Server, home: Home, http: Http, query: str) -> None:
+def test_a_number_with_two_signs_is_refused(home: Home, http: Http, query: str) -> None:
     http.put(home.url("/knowledge/a.md"), b"one")
 
     reply = http.get(home.url(f"/versions/a.md?{query}"))
-    shared.forgive()
 
     assert reply.code == "invalid_argument"
 
@@ -332,7 +331,6 @@ def test_a_symlink_below_the_root_is_followed_by_no_route_and_no_tool(
         for method in ("GET", "DELETE"):
             assert http.request(method, home.url(f"/knowledge/{path}"), b"x").status in (404, 409)
     http.put(home.url("/overview"), b"x")
-    shared.forgive()  # has a test of its own
     for query in ("canary", "x"):
         for mode in ("literal", "regex", "ranked"):
             agent.call("search_knowledge", query=query, mode=mode)
@@ -358,7 +356,6 @@ def test_a_write_where_no_plain_file_stands_is_a_conflict(
     ]()
 
     reply = http.put(home.url(path), b"x")
-    shared.forgive()
 
     assert reply.code == "conflict"
 

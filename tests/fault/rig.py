@@ -102,26 +102,22 @@ def crash_loop(
     """Start, look at what the last crash left, send, kill; `cycles` times, and look once more at everything."""
     started = time.monotonic()
     outcome = Outcome()
-    touched: set[tuple[str, str]] = set()
-    for cycle in range(cycles + 1):
-        with target.start() as reader:
-            outcome.leftovers += target.leftovers()
-            names = touched if cycle < cycles else {(u.workspace.url, name) for u in uploaders for name in u.touched}
-            verdict = ledger.judge({name: state_of(reader, f"{url}/{name}") for url, name in sorted(names)})
-        outcome.lost += verdict.lost
-        outcome.torn += verdict.torn
-        before = {id(u): set(u.touched) for u in uploaders}
-        for uploader in uploaders:
-            uploader.touched.clear()
-        # Mostly in the thick of it; sometimes when the journal is being emptied, a second after the start.
-        seconds = chance.uniform(0.9, 1.3) if cycle % 5 == 4 else chance.uniform(0.05, 0.5)
-        run_together(uploaders, target.connect, seconds, target.kill if cycle < cycles else None)
-        outcome.problems += target.problems()
-        touched = {(u.workspace.url, name) for u in uploaders for name in u.touched}
-        for uploader in uploaders:
-            uploader.touched |= before[id(uploader)]
-        outcome.cycles += cycle < cycles
-    target.kill()
+    try:
+        for cycle in range(cycles + 1):
+            is_last = cycle == cycles
+            with target.start() as reader:
+                outcome.leftovers += target.leftovers()
+                looked_at = sorted({(u.workspace.url, name) for u in uploaders for name in u.take_touched(is_last)})
+                verdict = ledger.judge({name: state_of(reader, f"{url}/{name}") for url, name in looked_at})
+            outcome.lost += verdict.lost
+            outcome.torn += verdict.torn
+            # Mostly in the thick of it; sometimes when the journal is being emptied, a second after the start.
+            seconds = chance.uniform(0.9, 1.3) if cycle % 5 == 4 else chance.uniform(0.05, 0.5)
+            run_together(uploaders, target.connect, seconds, None if is_last else target.kill)
+            outcome.problems += target.problems()
+            outcome.cycles += not is_last
+    finally:
+        target.kill()
     outcome.seconds = time.monotonic() - started
     return outcome
 

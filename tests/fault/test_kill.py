@@ -113,7 +113,7 @@ def judge_everything(
     assert check(root, server.env) == []
     for uploader in uploaders:
         of = stored_document if isinstance(uploader, DocumentUploader) else stored_session
-        found = {name: of(root, uploader.workspace.workspace_id, name) for name in uploader.touched}
+        found = {name: of(root, uploader.workspace.workspace_id, name) for name in uploader.names}
         verdict = ledger.judge(found)
         assert (verdict.lost, verdict.torn) == ([], [])
 

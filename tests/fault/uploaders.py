@@ -34,7 +34,9 @@ class Uploader:
     ledger: Ledger
     chance: random.Random
     pending: Request | None = None
+    names: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
+    """The names of this life of the server; `names` are those of all."""
     answers: list[tuple[Request, dict[str, object]]] = field(default_factory=list)
     unexpected: list[tuple[Request, Answer]] = field(default_factory=list)
     retried: int = 0
@@ -74,6 +76,7 @@ class Uploader:
         self.deduped += answer.json.get("status") == "unchanged" or answer.json.get("unchanged") is True
 
     def _send(self, workspace: Workspace, request: Request) -> Answer:
+        self.names.add(request.name)
         self.touched.add(request.name)
         self.ledger.sends(request.name, request.state)
         headers = {"Upload_Offset": str(request.offset)} if request.method == "PATCH" else {}
@@ -85,6 +88,11 @@ class Uploader:
         self.ledger.is_acknowledged(request.name, request.state)
         self.answers.append((request, answer.json))
         return answer
+
+    def take_touched(self, all_names: bool) -> set[str]:
+        """The names to look at after a crash, or all; a new life begins."""
+        found, self.touched = self.names | self.touched if all_names else self.touched, set()
+        return found
 
     def text(self) -> bytes:
         """Lines that no other request has, of any size."""
@@ -111,7 +119,7 @@ class DocumentUploader(Uploader):
     def step(self) -> Request:
         if self.only:
             return whole(self.only, self.text())
-        known = sorted(self.touched)
+        known = sorted(self.names)
         is_new = not known or self.chance.random() < 0.3
         return whole(f"{self.prefix}/{len(known)}.md" if is_new else self.chance.choice(known), self.text())
 

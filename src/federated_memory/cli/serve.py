@@ -1,4 +1,4 @@
-"""`serve`: run the server until SIGTERM or Ctrl-C (SPEC: RUN-1 to RUN-6)."""
+"""`serve`: run the server until SIGTERM or Ctrl-C (SPEC: RUN-1 to RUN-5)."""
 
 from __future__ import annotations
 

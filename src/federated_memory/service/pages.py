@@ -1,4 +1,4 @@
-"""Lists and texts cut to a byte budget, and the cursors that go on (SPEC: PAGE-1 to PAGE-4)."""
+"""Lists and texts cut to a byte budget, and the cursors that go on (SPEC: PAGE-1 to PAGE-3)."""
 
 from __future__ import annotations
 

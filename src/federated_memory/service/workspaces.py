@@ -40,12 +40,24 @@ class Workspaces:
         return self._page(caller, (machine, tool, project), limit, cursor, max_bytes, 0)
 
     def overview(
-        self, caller: Caller, *, workspace_id: str = "", limit: int, cursor: str | None = None, max_bytes: int
+        self,
+        caller: Caller,
+        *,
+        workspace_id: str = "",
+        offset: int = 0,
+        byte_offset: int = 0,
+        limit: int,
+        cursor: str | None = None,
+        max_bytes: int,
     ) -> Overview:
         """The server's README, or (when a workspace is asked for) its whole overview; then the workspaces."""
         readme = "" if cursor or workspace_id else cut_text(self._core.root.read_top("README.md"), max_bytes // 4)
         room = max_bytes - min(_ROW_BYTES, max_bytes // 2)
-        asked = self._knowledge.read(caller, workspace_id, None, max_bytes=room) if workspace_id else None
+        asked = None
+        if workspace_id:
+            asked = self._knowledge.read(
+                caller, workspace_id, None, offset=offset, byte_offset=byte_offset, max_bytes=room
+            )
         taken = json_bytes(readme) + (json_bytes(asked.model_dump_json()) if asked else 0)
         page = self._page(caller, ("", "", ""), limit, cursor, max_bytes, taken)
         return Overview(readme=readme, overview=asked, **dict(page))

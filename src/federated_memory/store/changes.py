@@ -1,4 +1,4 @@
-"""The change feed: every acknowledged change, numbered (SPEC: FEED-1, FEED-2).
+"""The change feed: every acknowledged change, numbered (SPEC: FEED-1).
 
 Followers (the index, notifications, federation) keep a cursor each: the number of the last change they have seen.
 """

@@ -1,4 +1,4 @@
-"""Documents: the Markdown files of knowledge and overviews, every version kept (SPEC: DOC-1 to DOC-9).
+"""Documents: the Markdown files of knowledge and overviews, every version kept (SPEC: DOC-1 to DOC-8).
 
 A write is one transaction of the state database that holds the whole text (the journal) beside the feed and the row of
 the document; it is durable when that transaction is, and acknowledged when the file has been replaced as well. The

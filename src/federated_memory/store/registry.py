@@ -1,4 +1,4 @@
-"""The registry of workspaces: `_meta/workspaces.json` (SPEC: WS-1 to WS-4)."""
+"""The registry of workspaces: `_meta/workspaces.json` (SPEC: WS-1 to WS-3)."""
 
 from __future__ import annotations
 

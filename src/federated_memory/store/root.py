@@ -1,4 +1,4 @@
-"""A memory root: its folders, its lock, its format, its secrets (SPEC: STORE-1, STORE-7)."""
+"""A memory root: its folders, its lock, its format, its secrets (SPEC: STORE-1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The versions of one document: `.versions/<path>/<number>.md` and `log.jsonl` (SPEC: VER-1 to VER-4).
+"""The versions of one document: `.versions/<path>/<number>.md` and `log.jsonl` (SPEC: VER-1, VER-2).
 
 Versions count from 1 and include the current text. The log has one line per write, in order:
 version, etag, at, by, source, operation. A deletion is a line with the version it deleted.

@@ -22,15 +22,18 @@ from federated_memory.tools.toolkit import Call, ToolSpec, spec
 
 def get_overview(
     call: Call,
-    workspace_id: Annotated[str, Field(max_length=200, description="Also show its whole overview.")] = "",
+    workspace_id: Annotated[str, Field(max_length=200, description="Show its whole overview.")] = "",
+    offset: p.Offset = 0,
+    byte_offset: p.ByteOffset = 0,
     limit: p.Limit = 50,
     cursor: p.Cursor = None,
     max_bytes: p.MaxBytes = p.BYTES,
 ) -> Overview:
     """What this memory holds: its README and every workspace with a one-line summary. Call it first."""
     return call.services.workspaces.overview(
-        call.caller, workspace_id=workspace_id, limit=limit, cursor=cursor, max_bytes=max_bytes
-    )
+        call.caller, workspace_id=workspace_id, offset=offset, byte_offset=byte_offset, limit=limit, cursor=cursor,
+        max_bytes=max_bytes,
+    )  # fmt: skip
 
 
 def list_workspaces(

@@ -21,6 +21,7 @@ from federated_memory.web.problems import BodyStalled, problem
 from federated_memory.web.streams import Streams
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_DECIDING = frozenset({b"host", b"origin", b"authorization", b"x-forwarded-for", b"x-memory-machine", b"x-memory-tool"})
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
@@ -42,14 +43,11 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers: dict[bytes, bytes] = {}
-        for key, value in scope["headers"]:
-            # Of a header that stands there twice neither hides the other.
-            headers[key] = headers[key] + b", " + value if key in headers else value
         path: str = scope["path"]
         if path in _OPEN_PATHS:
             await self._app(scope, receive, send)
             return
+        headers = _headers(scope)
         address = client_address(scope, headers, self._proxies)
         refusal = self._wrong_host(headers)
         if refusal is not None:
@@ -123,6 +121,15 @@ class Gate:
             return found
         auth_fail(address, found, path)
         return None
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    """The headers that decide here; of one that stands there twice neither hides the other."""
+    found: dict[bytes, list[bytes]] = {}
+    for key, value in scope["headers"]:
+        if key in _DECIDING:
+            found.setdefault(key, []).append(value)
+    return {key: b", ".join(values) for key, values in found.items()}
 
 
 def client_address(scope: Scope, headers: dict[bytes, bytes], proxies: tuple[Network, ...]) -> str:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
-from federated_memory.names import ETag
+from federated_memory.names import ETag, WorkspaceId, parse_workspace_id
 from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
 from federated_memory.service.services import Services
 from federated_memory.store.document import ANY
@@ -28,6 +28,7 @@ from federated_memory.web.transfer import (
     integer,
     read_small,
     receive_upload,
+    when_free,
 )
 
 _MAX_PAGE_BYTES = 4 * 1024**2
@@ -109,8 +110,7 @@ class Routes:
         return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
 
     async def plan(self, request: Request) -> Response:
-        workspace_id = request.path_params["workspace_id"]
-        caller = _caller(request)
+        workspace_id, caller = _workspace_id(request), _caller(request)
         self._services.core.policy.reader(caller, workspace_id)
         body = await self._json(request)
         return json_response(await in_thread(self._services.sessions.plan, caller, workspace_id, body))
@@ -212,7 +212,7 @@ class Routes:
             self._services.sessions.begin_upload,
             encoding=encoding, offset=offset, if_match=_session_etag(request), source=_source(request),
         )  # fmt: skip
-        upload = await in_thread(begin, caller, workspace, request.path_params["session_id"])
+        upload = await when_free(partial(begin, caller, workspace, request.path_params["session_id"]))
         done = await receive_upload(request, upload)
         return json_response(
             done, 201 if done.status == "created" else 200,
@@ -255,7 +255,7 @@ class Routes:
         """The workspace of the path, once the caller's right to write it is proven; before the body is read."""
         check = self._services.core.policy.writer_at
         binding, write_token = request.headers.get("x-memory-binding"), request.headers.get("x-write-token")
-        return await in_thread(check, caller, request.path_params["workspace_id"], binding, write_token)
+        return await in_thread(check, caller, _workspace_id(request), binding, write_token)
 
     async def _json(self, request: Request) -> dict[str, Any]:
         try:
@@ -270,6 +270,10 @@ class Routes:
 def _caller(request: Request) -> Caller:
     caller: Caller = request.scope[CALLER]
     return caller
+
+
+def _workspace_id(request: Request) -> WorkspaceId:
+    return parse_workspace_id(request.path_params["workspace_id"])
 
 
 def _paging(request: Request) -> dict[str, Any]:

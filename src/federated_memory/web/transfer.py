@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from federated_memory.errors import InvalidArgument, TooLarge, UnsupportedFormat
+from federated_memory.errors import InvalidArgument, Locked, TooLarge, UnsupportedFormat
 from federated_memory.names import parse_etag
 from federated_memory.service.results import SessionStored
 from federated_memory.service.sessions import SessionUpload
@@ -18,6 +18,7 @@ from federated_memory.store.document import ANY
 T = TypeVar("T")
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 _CHUNK = 512 * 1024
+_LEASE_SECONDS, _LEASE_POLL_SECONDS = 10, 0.1
 
 
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:
@@ -78,6 +79,22 @@ def integer(request: Request, name: str, default: int | None = None, *, header: 
     if not _INTEGER.match(text):
         raise InvalidArgument(f"{name} is not a whole number", hint="Use decimal digits")
     return int(text)
+
+
+async def when_free(begin: Callable[[], T]) -> T:
+    """Begin an upload as soon as the one before it has ended. Waits without a thread, which others may need.
+
+    Raises:
+        Locked: It has not ended in time.
+    """
+    deadline = anyio.current_time() + _LEASE_SECONDS
+    while True:
+        try:
+            return await in_thread(begin)
+        except Locked:
+            if anyio.current_time() >= deadline:
+                raise
+        await anyio.sleep(_LEASE_POLL_SECONDS)
 
 
 async def receive_upload(request: Request, upload: SessionUpload) -> SessionStored:
