@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from federated_memory import boundary
@@ -43,6 +43,8 @@ async def on_error(_: Request, error: Exception) -> Response:
         case BodyStalled():
             stalled = Unavailable("The body stopped arriving", hint="Send it again")
             return problem(stalled, 408, connection="close")
+        case ClientDisconnect():  # nobody reads this, and it is no failure of ours
+            return problem(InvalidArgument("The client went away in the middle of the body", hint="Send it again"))
         case HTTPException(status_code=404):
             return problem(NotFound("No such route", hint="See docs/http.md"))
         case HTTPException():
@@ -51,4 +53,5 @@ async def on_error(_: Request, error: Exception) -> Response:
     return problem(boundary.understood(error))
 
 
-ERROR_HANDLERS: dict[Any, Any] = dict.fromkeys((FederatedMemoryError, BodyStalled, HTTPException, Exception), on_error)
+_HANDLED = (FederatedMemoryError, BodyStalled, ClientDisconnect, HTTPException, Exception)
+ERROR_HANDLERS: dict[Any, Any] = dict.fromkeys(_HANDLED, on_error)
