@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import logging
@@ -39,6 +40,7 @@ def run(_: argparse.Namespace) -> int:
     settings = load_settings()
     set_up_logs(settings.log_level, settings.log_format)
     _ensure_safe_tokens(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # before uvicorn listens for it: close the root as well
     listener = _listen(settings.host, settings.port)
     services = open_services(settings)
     try:
@@ -146,7 +148,11 @@ def _serve(app: App, listener: socket.socket) -> None:
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             # Open streams never end by themselves; whatever else is under way gets the drain time.
             app.streams.end_event_streams()
-            await super().shutdown(sockets)
+            over = asyncio.get_running_loop().call_later(_DRAIN_SECONDS, app.streams.stop)
+            try:
+                await super().shutdown(sockets)
+            finally:
+                over.cancel()
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -164,7 +170,7 @@ def _serve(app: App, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_graceful_shutdown=_DRAIN_SECONDS + 1,
         timeout_keep_alive=75,
         lifespan="on",
     )

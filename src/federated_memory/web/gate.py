@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from federated_memory.auth.caller import CALLER, Caller, Grant
 from federated_memory.auth.events import auth_deny, auth_fail
 from federated_memory.auth.tokens import Tokens
-from federated_memory.errors import Forbidden, InvalidArgument, InvalidName
+from federated_memory.errors import Forbidden, InvalidArgument, InvalidName, Unavailable
 from federated_memory.settings import Network, Settings
 from federated_memory.web.problems import BodyStalled, problem
 from federated_memory.web.streams import Streams
@@ -92,7 +92,9 @@ class Gate:
                 if not ended:
                     raise
         if request.scope.cancelled_caught and not started:
-            await _unauthorised()(scope, receive, send)
+            stopping = Unavailable("The server is stopping", hint="Send it again")
+            answer = problem(stopping, connection="close") if self._streams.is_stopping else _unauthorised()
+            await answer(scope, receive, send)
         elif request.scope.cancelled_caught and request.is_event_stream and not ended:
             await send({"type": "http.response.body", "body": b""})
 

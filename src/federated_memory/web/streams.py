@@ -24,6 +24,7 @@ class Streams:
     def __init__(self) -> None:
         self._open: defaultdict[str, set[OpenRequest]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.is_stopping = False
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -53,6 +54,12 @@ class Streams:
             for request in list(requests):
                 if request.is_event_stream:
                     request.scope.cancel()
+
+    def stop(self) -> None:
+        """The time to finish is over: end whatever is still under way."""
+        self.is_stopping = True
+        for fingerprint in list(self._open):
+            self._cancel(fingerprint)
 
     def _cancel(self, fingerprint: str) -> None:
         for request in list(self._open.get(fingerprint, ())):
