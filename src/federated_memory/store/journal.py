@@ -171,8 +171,9 @@ class Journal:
 
     def _keep(self, key: Key, entries: list[_Entry]) -> None:
         with open_folder(self._root, key, key.version_folders, create=True) as folder:
-            versions.keep(folder, [(entry.version, entry.text) for entry in entries])
-        if key in self._unsettled:
+            is_anew = key in self._unsettled
+            versions.keep(folder, [(entry.version, entry.text) for entry in entries], anew=is_anew)
+        if is_anew:
             self._settle_file(key, entries)
 
     def _sync(self, key: Key, entries: list[_Entry]) -> None:
@@ -209,7 +210,7 @@ class Journal:
                 if current is not None and is_ours:
                     folder.remove(key.name)
             elif is_ours:
-                if current != last.text:
+                if current != last.text or key in self._unsettled:
                     folder.replace(key.name, last.text)
                 self._stamp(key, stamp_of(folder.stat(key.name)))
 

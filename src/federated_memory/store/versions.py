@@ -55,10 +55,11 @@ def _parse(line: bytes) -> Version | None:
         return None
 
 
-def keep(folder: Folder, entries: Sequence[tuple[Version, bytes | None]]) -> None:
+def keep(folder: Folder, entries: Sequence[tuple[Version, bytes | None]], *, anew: bool = False) -> None:
     """Keep versions, in order: a copy of each text (a deletion has none) and a log line. `sync` makes it durable.
 
-    May be called again with the same entries at any time, also after a crash in the middle.
+    May be called again with the same entries at any time, also after a crash in the middle. `anew` also writes what is
+    there already: an fsync that failed once proves nothing when it succeeds later.
 
     Raises:
         OSError: A step failed; call again.
@@ -67,7 +68,9 @@ def keep(folder: Folder, entries: Sequence[tuple[Version, bytes | None]]) -> Non
     lines = b"".join(_line(entry) for entry, _ in entries if entry not in known)
     for entry, text in entries:
         if text is not None:
-            _keep_copy(folder, file_name(entry.version), text)
+            _keep_copy(folder, file_name(entry.version), text, anew=anew)
+    if anew and folder.exists(LOG):
+        folder.replace(LOG, folder.read(LOG))
     if lines:
         folder.append(LOG, (b"\n" if _is_torn(folder) else b"") + lines)
 
@@ -88,12 +91,12 @@ def last_kept(folder: Folder) -> tuple[Version | None, int]:
     return (log[-1] if log else None), max([0, *numbers, *(entry.version for entry in log)])
 
 
-def _keep_copy(folder: Folder, name: str, text: bytes) -> None:
+def _keep_copy(folder: Folder, name: str, text: bytes, *, anew: bool) -> None:
     try:
         folder.create(name, text, sync=False)
     except FileExistsError:
         found = folder.read(name)
-        if found == text:
+        if found == text and not anew:
             return
         if not text.startswith(found.rstrip(b"\0")):
             # No torn beginning of ours: somebody's text, which nothing may replace. `check` reports it.
