@@ -25,6 +25,13 @@ def set_up_logs(level: str, form: str) -> None:
     # Requests are counted by us; the SDK's chatter about each of them is for its developers.
     for name in ("uvicorn.access", "uvicorn.error", "mcp", "httpx", "httpx2", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mcp.server.streamable_http").addFilter(_is_failure)
+
+
+def _is_failure(record: logging.LogRecord) -> bool:
+    """A client that went away, or stopped sending, is none of the SDK's failures."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ not in ("ClientDisconnect", "BodyStalled")
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:

@@ -40,9 +40,13 @@ class Disk:
         """Leave so many inodes free."""
         self.free()
         self.crumbs.mkdir(exist_ok=True)
-        found = os.statvfs(self.path)
-        for number in range(found.f_ffree - room):
-            (self.crumbs / str(number)).touch()
+        made: list[Path] = []
+        with contextlib.suppress(OSError):
+            while True:
+                made.append(self.crumbs / str(len(made)))
+                made[-1].touch()
+        for crumb in made[-1 - room : -1]:
+            crumb.unlink()
 
     def free(self) -> None:
         with contextlib.suppress(FileNotFoundError):
