@@ -358,9 +358,6 @@ def _outside(server: Server, home: Home) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.spec("NAME-1", "ERR-2")
-@pytest.mark.xfail(
-    strict=True, reason="defect: these routes ask the policy before the id is parsed, and name it as it came"
-)
 @pytest.mark.parametrize(
     "route", ["POST {h}/plan", "PUT {h}/overview", "PUT {h}/sessions/s", "DELETE {h}/knowledge/a.md"]
 )
