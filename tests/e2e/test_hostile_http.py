@@ -455,15 +455,8 @@ def test_half_open_slow_and_garbage_requests_hurt_nobody_else(hostile: RunningSe
     assert workspace.call("HEAD", "sessions/half").status == 404
 
 
-NO_HEAD_LIMIT = pytest.mark.xfail(reason="uvicorn's httptools sets no limit on a head; the proxy in front has one")
-
-
-@pytest.mark.spec("HTTP-6")
-@pytest.mark.parametrize(
-    "garbage",
-    [pytest.param(sent, marks=NO_HEAD_LIMIT if number == 8 else ()) for number, sent in enumerate(GARBAGE)],
-    ids=range(len(GARBAGE)),
-)
+@pytest.mark.spec("HTTP-6", "HTTP-8")
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage_is_refused_or_dropped_and_never_a_server_error(hostile: RunningServer, garbage: bytes) -> None:
     with connect(hostile) as connection:
         with contextlib.suppress(OSError):
@@ -489,8 +482,7 @@ ENDLESS = {
 }
 
 
-@NO_HEAD_LIMIT
-@pytest.mark.spec("HTTP-6")
+@pytest.mark.spec("HTTP-8")
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_head_without_end_is_cut_off_before_it_fills_the_memory(hostile: RunningServer, name: str) -> None:
     beginning, more = ENDLESS[name]

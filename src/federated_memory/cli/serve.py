@@ -144,6 +144,8 @@ def _greet(services: Services, url: str, made: bool) -> None:
 def _serve(app: App, listener: socket.socket) -> None:
     import uvicorn
 
+    from federated_memory.web.protocol import http_protocol
+
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             # Open streams never end by themselves; whatever else is under way gets the drain time.
@@ -166,6 +168,7 @@ def _serve(app: App, listener: socket.socket) -> None:
 
     config = uvicorn.Config(
         app.asgi,
+        http=http_protocol,
         log_config=None,
         access_log=False,
         server_header=False,
