@@ -383,7 +383,7 @@ class Wire:
         """`ok`, a tool error's code, or (what is refused before a tool is reached) the HTTP status."""
         reply = self.call(tool, arguments, **headers)
         if reply.status != 200:
-            return str(reply.status)
+            return str(int(reply.status))  # Python 3.10 shows an enumeration otherwise
         result = reply.json["result"]
         return str(result["structuredContent"]["error"]["code"]) if result.get("isError") else "ok"
 
