@@ -366,6 +366,30 @@ def test_sigterm_with_a_hundred_open_streams_and_an_upload_ends_in_five_seconds(
 
 
 @pytest.mark.spec("RUN-4")
+def test_sigterm_at_any_moment_of_the_start_ends_it_well(tmp_path: Path) -> None:
+    """The signal comes inside a library that makes an error of its own of whatever is raised, as pydantic-core does."""
+    program = (
+        "import os, signal, federated_memory.app as app, federated_memory.cli.main as main\n"
+        "build = app.build_app\n"
+        "def meddled(services):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return build(services)\n"
+        "    except BaseException as error:\n"
+        "        raise ValueError('cannot build') from error\n"
+        "app.build_app = meddled\n"
+        "raise SystemExit(main.main(['serve']))\n"
+    )
+    arguments, env = command(tmp_path / "root")
+
+    done = subprocess.run([arguments[0], "-c", program], env=env, text=True, capture_output=True, timeout=30)
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "root" / "_meta" / "control.json").exists()
+
+
+@pytest.mark.spec("RUN-4")
 def test_sigterm_lets_an_upload_that_goes_on_finish(serve: Serve) -> None:
     server = serve()
     with server.api() as api:

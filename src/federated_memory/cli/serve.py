@@ -40,7 +40,7 @@ def run(_: argparse.Namespace) -> int:
     settings = load_settings()
     set_up_logs(settings.log_level, settings.log_format)
     _ensure_safe_tokens(settings)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # before uvicorn listens for it: close the root as well
+    stop = _Stop()
     listener = _listen(settings.host, settings.port)
     services = open_services(settings)
     try:
@@ -48,11 +48,25 @@ def run(_: argparse.Namespace) -> int:
         url = _url(listener)
         with _control_file(services, url):
             _greet(services, url, made)
-            _serve(build_app(services), listener)
+            app = build_app(services)
+            if not stop.is_asked:
+                _serve(app, listener, stop)
     finally:
         close_services(services)
         listener.close()
     return 0
+
+
+class _Stop:
+    """SIGTERM, from the first moment on. It only notes: an exception raised just anywhere can end inside a C extension
+    that makes an error of its own from it."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.is_asked = True
 
 
 def _ensure_safe_tokens(settings: Settings) -> None:
@@ -141,7 +155,7 @@ def _greet(services: Services, url: str, made: bool) -> None:
     )
 
 
-def _serve(app: App, listener: socket.socket) -> None:
+def _serve(app: App, listener: socket.socket, stop: _Stop) -> None:
     import uvicorn
 
     from federated_memory.web.protocol import http_protocol
@@ -160,6 +174,7 @@ def _serve(app: App, listener: socket.socket) -> None:
         def capture_signals(self) -> Iterator[None]:
             # uvicorn would raise the signal again at its end, and kill the process before the root is closed.
             before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+            self.should_exit = self.should_exit or stop.is_asked
             try:
                 yield
             finally:
