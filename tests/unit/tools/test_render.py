@@ -12,7 +12,7 @@ from federated_memory.tools.render import render
 
 TOOL_RESULTS = [
     r.WorkspaceList, r.Overview, r.Registered, r.DocumentList, r.DocumentText, r.DocumentWritten, r.DocumentDeleted,
-    r.History, r.SessionList, r.SessionPage, r.SessionStored, r.Hits,
+    r.History, r.Brief, r.SessionList, r.SessionPage, r.SessionStored, r.Hits,
 ]  # fmt: skip
 ETAG = "0" * 64
 AT = "2026-11-21T08:00:00.000Z"
