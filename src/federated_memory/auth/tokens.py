@@ -1,4 +1,7 @@
-"""Tokens: issued, hashed, compared, revoked (SPEC: AUTH-1 to AUTH-4)."""
+"""Tokens: issued, hashed, compared, revoked (SPEC: AUTH-1 to AUTH-4).
+
+`_meta/tokens.json` also holds the invitations: what an invitation gives and that it was used are one write.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -47,36 +50,78 @@ class NamedToken:
         return Grant(self.name, self.role, self.sha256[:32], self.read, self.write, self.machine, self.expires_at)
 
 
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A machine that may enrol once: everything but the code. Times are RFC 3339, empty: never."""
+
+    sha256: str
+    machine: str
+    read: tuple[str, ...]
+    is_pinned: bool
+    """Whether the other machine was told which certificate to trust."""
+    created_at: str
+    created_by: str
+    expires_at: float
+    used_at: str = ""
+    used_from: str = ""
+    withdrawn_at: str = ""
+
+    @property
+    def invitation_id(self) -> str:
+        """Names it in lists; says nothing of the code."""
+        return self.sha256[:12]
+
+    @property
+    def is_open(self) -> bool:
+        return not self.used_at and not self.withdrawn_at and self.expires_at > time.time()
+
+
 class Tokens:
     """Every token that opens this server. Verification is in memory; changes are durable before they count."""
 
     def __init__(self, root: Root, *, ai: str | None, sync: str | None) -> None:
         self._root = root
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
+        """Held over every change, and by `Invitations` from reading what is there to changing it."""
         self._fixed: list[tuple[str, Grant]] = []
-        self._named = self._load()
+        self._named, self._invitations = self._load()
         self._listeners: list[Callable[[str], None]] = []
         if ai:
             self.add_fixed("ai", "ai", ai)
         if sync:
             self.add_fixed("sync", "sync", sync)
 
-    def _load(self) -> dict[str, NamedToken]:
+    def _load(self) -> tuple[dict[str, NamedToken], dict[str, Invitation]]:
         try:
-            rows = json.loads(self._root.meta.read("tokens.json"))["tokens"]
-            tokens = [NamedToken(**{**row, "read": tuple(row["read"]), "write": tuple(row["write"])}) for row in rows]
+            found = json.loads(self._root.meta.read("tokens.json"))
+            tokens = [
+                NamedToken(**{**row, "read": tuple(row["read"]), "write": tuple(row["write"])})
+                for row in found["tokens"]
+            ]
+            invitations = [Invitation(**{**row, "read": tuple(row["read"])}) for row in found.get("invitations", ())]
         except FileNotFoundError:
-            return {}
+            return {}, {}
         except (ValueError, KeyError, TypeError):
             raise UnsupportedFormat("_meta/tokens.json is damaged", hint="Restore it from a backup") from None
-        return {token.name: token for token in tokens}
+        return {token.name: token for token in tokens}, {item.invitation_id: item for item in invitations}
 
-    def _save(self, token: NamedToken) -> None:
-        changed = {**self._named, token.name: token}
-        data = json.dumps({"tokens": [asdict(changed[name]) for name in sorted(changed)]}, indent=1).encode() + b"\n"
+    def save(self, *tokens: NamedToken, invitations: Mapping[str, Invitation] | None = None) -> None:
+        """Add or replace these tokens and, if given, all invitations, in one durable step; under `lock`.
+
+        Tokens that were replaced end at once, on open streams too.
+        """
+        ended = [self._named[token.name] for token in tokens if token.name in self._named]
+        named = {**self._named, **{token.name: token for token in tokens}}
+        invited = dict(self._invitations if invitations is None else invitations)
+        content: dict[str, object] = {"tokens": [asdict(named[name]) for name in sorted(named)]}
+        if invited:
+            content["invitations"] = [asdict(invited[key]) for key in sorted(invited)]
         with storage_errors():
-            self._root.meta.replace("tokens.json", data)
-        self._named = changed
+            self._root.meta.replace("tokens.json", json.dumps(content, indent=1).encode() + b"\n")
+        self._named, self._invitations = named, invited
+        for token in ended:
+            for listener in self._listeners:
+                listener(token.grant.fingerprint)
 
     def add_fixed(self, name: str, role: Role, token: str) -> None:
         """A token of the settings or of this start; never stored."""
@@ -123,62 +168,83 @@ class Tokens:
     ) -> tuple[NamedToken, str]:
         """A new named token and its secret, which is shown this once.
 
-        Without globs a token reads everything and (roles ai and sync) writes everything its machine may.
-
         Raises:
             InvalidArgument: A name, role, glob or duration that cannot be.
             Conflict: The name is in use.
         """
-        if not _NAME.match(name) or name in RESERVED_NAMES:
-            raise InvalidArgument(
-                "Not a token name", hint="Use 1-64 of a-z 0-9 . _ -, but none of " + ", ".join(sorted(RESERVED_NAMES))
-            )
-        if role not in ROLES:
-            raise InvalidArgument("Not a role", hint="Use one of " + ", ".join(ROLES))
-        if not all(_GLOB.match(glob) for glob in (*read, *write)):
-            raise InvalidArgument("Not a glob of workspace ids", hint="Use an id, with * or ? where it may vary")
-        if role == "read" and write:
-            raise InvalidArgument("A read token writes nothing", hint="Leave --write out, or use role ai or sync")
-        if expires_seconds is not None and expires_seconds <= 0:
-            raise InvalidArgument("The token would have expired already", hint="Use a duration such as 90d")
-        secret = f"fm_{role}_" + secrets.token_urlsafe(32)
-        token = NamedToken(
-            name=name,
-            role=role,
-            sha256=digest_of(secret),
-            read=read or ("*",),
-            write=() if role == "read" else write or ("*",),
-            machine=machine,
-            created_at=now(),
-            expires_at=None if expires_seconds is None else time.time() + expires_seconds,
-        )
-        with self._lock:
+        token, secret = new_token(name, role, read=read, write=write, machine=machine, expires_seconds=expires_seconds)
+        with self.lock:
             known = self._named.get(name)
             if known is not None and not known.revoked_at:
                 raise Conflict(f"There is a token {name} already", hint="Revoke it first, or choose another name")
-            self._save(token)
-        if known is not None:
-            self._tell(known)
+            self.save(token)
         return token, secret
 
     def revoke(self, name: str) -> NamedToken:
         """Raises: NotFound: no token of that name."""
-        with self._lock:
+        with self.lock:
             known = self._named.get(name)
             if known is None:
                 raise NotFound(f"No token {name}", hint="See `federated-memory token list`")
             revoked = known if known.revoked_at else replace(known, revoked_at=now())
-            self._save(revoked)
-        self._tell(revoked)
+            self.save(revoked)
         return revoked
-
-    def _tell(self, token: NamedToken) -> None:
-        for listener in self._listeners:
-            listener(token.grant.fingerprint)
 
     def list(self) -> list[NamedToken]:
         """Every named token, revoked ones included, by name."""
         return [self._named[name] for name in sorted(self._named)]
+
+    @property
+    def invitations(self) -> Mapping[str, Invitation]:
+        """Every invitation that is remembered, by its id."""
+        return self._invitations
+
+
+def new_token(
+    name: str,
+    role: str,
+    *,
+    read: tuple[str, ...] = (),
+    write: tuple[str, ...] = (),
+    machine: str = "",
+    expires_seconds: float | None = None,
+) -> tuple[NamedToken, str]:
+    """A named token that is not kept yet, and its secret.
+
+    Without globs it reads everything and (roles ai and sync) writes everything its machine may.
+
+    Raises:
+        InvalidArgument: A name, role, glob or duration that cannot be.
+    """
+    if not _NAME.match(name) or name in RESERVED_NAMES:
+        raise InvalidArgument(
+            "Not a token name", hint="Use 1-64 of a-z 0-9 . _ -, but none of " + ", ".join(sorted(RESERVED_NAMES))
+        )
+    if role not in ROLES:
+        raise InvalidArgument("Not a role", hint="Use one of " + ", ".join(ROLES))
+    ensure_globs(*read, *write)
+    if role == "read" and write:
+        raise InvalidArgument("A read token writes nothing", hint="Leave --write out, or use role ai or sync")
+    if expires_seconds is not None and expires_seconds <= 0:
+        raise InvalidArgument("The token would have expired already", hint="Use a duration such as 90d")
+    secret = f"fm_{role}_" + secrets.token_urlsafe(32)
+    token = NamedToken(
+        name=name,
+        role=role,
+        sha256=digest_of(secret),
+        read=read or ("*",),
+        write=() if role == "read" else write or ("*",),
+        machine=machine,
+        created_at=now(),
+        expires_at=None if expires_seconds is None else time.time() + expires_seconds,
+    )
+    return token, secret
+
+
+def ensure_globs(*globs: str) -> None:
+    """Raises: InvalidArgument: one is no glob of workspace ids."""
+    if not all(_GLOB.match(glob) for glob in globs):
+        raise InvalidArgument("Not a glob of workspace ids", hint="Use an id, with * or ? where it may vary")
 
 
 def digest_of(token: str) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import json
 import os
 import pwd
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -28,6 +29,7 @@ State = Literal["ok", "warn", "fail"]
 _TIGHT_BYTES = 1024**3
 _FEWEST_INODES, _FEW_INODES = 100, 10_000
 _SHORTEST_TOKEN = 20
+_MOST_SECRETS = 10
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
@@ -49,7 +51,7 @@ def diagnose(settings: Settings) -> list[Row]:
             "root", "fail", f"there is none at {settings.root}", "Run `federated-memory init`, or set MEMORY_ROOT"
         )
         return [missing, *rows]
-    checks: tuple[Callable[[Path], Iterator[Row]], ...] = (root_folder, modes, clock)
+    checks: tuple[Callable[[Path], Iterator[Row]], ...] = (root_folder, modes, clock, stored_secrets)
     return [*(row for check in checks for row in check(settings.root)), *disk(settings), *rows]
 
 
@@ -131,6 +133,32 @@ def clock(root: Path) -> Iterator[Row]:
         yield Row("clock", "warn", f"it is {shown} behind the newest change", "Set the clock; use NTP")
     else:
         yield Row("clock", "ok", "not behind the newest change" if newest else "nothing to compare with yet")
+
+
+def stored_secrets(root: Path) -> Iterator[Row]:
+    """What the server found in what it stores (SPEC: REDACT-12); nothing when it has never looked."""
+    try:
+        with open_state(root) as state:
+            rows = state.rows(
+                "SELECT workspace_id, kind, key, counts FROM secret_findings WHERE counts <> '{}' ORDER BY 1, 2, 3"
+            )
+    except (FileNotFoundError, sqlite3.Error):
+        return
+    if not rows:
+        return
+    for workspace_id, kind, key, counts in rows[:_MOST_SECRETS]:
+        yield Row(
+            "secrets", "warn", secret_line(workspace_id, kind, key, json.loads(counts)),
+            "Replace it there, and change the secret where it is used",
+        )  # fmt: skip
+    if len(rows) > _MOST_SECRETS:
+        yield Row("secrets", "warn", f"{len(rows) - _MOST_SECRETS} more documents and sessions hold secrets", "")
+
+
+def secret_line(workspace_id: str, kind: str, name: str, counts: Mapping[str, int]) -> str:
+    """Where secrets were found and of which kinds; never their text."""
+    kinds = ", ".join(f"{number} {found}" for found, number in sorted(counts.items()))
+    return f"{kind} {name} of {workspace_id}: {kinds}"
 
 
 # -- the settings

@@ -43,6 +43,16 @@ def read_control(root: Path) -> Control | None:
     return control if control.pid > 0 else None
 
 
+def read_generated_token(root: Path, name: str = "MCP_TOKEN") -> str:
+    """MCP_TOKEN or SYNC_TOKEN, as made at first start; empty without a readable file."""
+    try:
+        with Folder.open(root) as folder, folder.folder("_meta") as meta:
+            lines = meta.read("generated-tokens.env", _MAX_BYTES).decode("ascii", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition("=")[2].strip() for line in lines if line.startswith(f"{name}=")), "")
+
+
 def is_served(root: Path) -> bool:
     control = read_control(root)
     return control is not None and not control.is_stale
