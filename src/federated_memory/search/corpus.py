@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 
@@ -12,7 +12,7 @@ from federated_memory.fs import Folder
 from federated_memory.names import DocumentPath, WorkspaceId, document_path_problem
 from federated_memory.search.hit import Budget
 from federated_memory.search.query import plain
-from federated_memory.search.ripgrep import Ripgrep
+from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
 from federated_memory.store.document import OVERVIEW, Document, Key, stamp_of
 from federated_memory.store.documents import Documents
 from federated_memory.store.root import Root
@@ -30,19 +30,23 @@ class Corpus:
     it from looking at all of them.
     """
 
-    def __init__(self, root: Root, documents: Documents, workspace_ids: Sequence[WorkspaceId], budget: Budget) -> None:
+    def __init__(
+        self,
+        root: Root,
+        documents: Documents,
+        workspace_ids: Sequence[WorkspaceId],
+        budget: Budget,
+        only: Collection[Key] | None = None,
+    ) -> None:
+        """`only`: of these documents, nothing else; they are read one by one."""
+        self._only = only
         self.budget = budget
         self.problem = ""
         self._root = root
         self._documents = documents
         self._workspace_ids = tuple(dict.fromkeys(workspace_ids))
         self._folders: dict[tuple[str, ...], Folder] = {}
-        self._known: dict[Key, Document] = {
-            document.key: document
-            for workspace_id in self._workspace_ids
-            for kind in ("knowledge", "overview")
-            for document in documents.list(workspace_id, kind)
-        }
+        self._known: dict[Key, Document] = {document.key: document for document in self._all_known()}
         self._named = {"/".join((key.workspace_id, *key.folders, key.name)).encode(): key for key in self._known}
 
     def __enter__(self) -> Corpus:
@@ -52,6 +56,15 @@ class Corpus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_folders()
+
+    def _all_known(self) -> Iterator[Document]:
+        if self._only is not None:
+            found = map(self._documents.find, self._only)
+            yield from (document for document in found if document is not None and not document.deleted)
+            return
+        for workspace_id in self._workspace_ids:
+            yield from self._documents.list(workspace_id, "knowledge")
+            yield from self._documents.list(workspace_id, "overview")
 
     def known(self) -> Iterable[Document]:
         """The documents as they were last seen."""
@@ -63,6 +76,8 @@ class Corpus:
         Raises:
             RipgrepFailed: There is none, or it could not be started; what came until then is all there is.
         """
+        if self._only is not None:
+            raise RipgrepFailed
         names = self._names()
         for at in range(0, len(names), _NAMES_PER_RUN):
             folder = self._root.path / "workspaces"
@@ -85,6 +100,9 @@ class Corpus:
 
     def files(self) -> Iterator[Key]:
         """Every document there is a file of; names that are not legal are left out."""
+        if self._only is not None:
+            yield from self._only
+            return
         for workspace_id in self._workspace_ids:
             with suppress(OSError), self._root.workspace_folder(workspace_id) as workspace:
                 if workspace.exists(OVERVIEW):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
@@ -69,6 +70,12 @@ class Budget:
     def stop(self) -> None:
         """Let what still goes on end soon."""
         self._has_enough = True
+
+    def part(self) -> Budget:
+        """The same deadline and caller, for a part of the search that may have enough before the others do."""
+        part = copy(self)
+        part._has_enough = False
+        return part
 
     def is_cancelled(self) -> bool:
         return self._cancelled is not None and self._cancelled.is_set()

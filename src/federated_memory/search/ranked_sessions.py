@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from federated_memory.errors import FederatedMemoryError
+from federated_memory.index.sessions import reader_for
 from federated_memory.names import WorkspaceId
 from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after, sort_places
 from federated_memory.search.query import Ranked, plain_text
@@ -29,7 +30,7 @@ from federated_memory.search.ranking import (
     weights_of,
 )
 from federated_memory.search.raw_lines import filter_for_terms
-from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of, reader_for
+from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of
 from federated_memory.search.sessions import hit_in
 from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
@@ -105,6 +106,7 @@ def search_ranked(
     limit: int,
     after: Sequence[object] | None,
     budget: Budget,
+    only: Iterable[Archive] | None = None,
 ) -> Found:
     """Turns that hold a term: by score, then newest session first."""
     begin = parse_after(after, int, float, str, str, str, int, str, *[float] * len(query.terms.wanted))
@@ -126,7 +128,7 @@ def search_ranked(
     best = _Best(query, matcher.wanted, tuple(map(float, begin[7:])) if begin else None, begin)
     candidates = (
         archive
-        for archive in newest_first(archives, workspace_ids, scope)
+        for archive in (newest_first(archives, workspace_ids, scope) if only is None else only)
         if (archive.workspace_id, "session", archive.session_id) not in changed
     )
     with closing(in_order(pool, candidates, work, budget)) as sessions:

@@ -40,6 +40,7 @@ class Matcher:
         self._terms = (*terms.wanted, *terms.excluded)
         patterns = [term.line_pattern() if by_line else term.pattern() for term in self._terms]
         self.wanted = len(terms.wanted)
+        self.has_excluded = bool(terms.excluded)
         self._any = compile_pattern("|".join(patterns), crosses_lines=True)
         self._each = [compile_pattern(pattern, crosses_lines=True) for pattern in patterns]
         self._named: dict[bytes, tuple[tuple[int, ...], int, int]] = {}

@@ -9,14 +9,15 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar, cast, get_args
+from typing import TypeVar
 
 from federated_memory.errors import FederatedMemoryError
+from federated_memory.index.sessions import reader_for
 from federated_memory.names import WorkspaceId
 from federated_memory.search.hit import After, Budget, Found, Hit, is_within
 from federated_memory.search.raw_lines import RawFilter, lines_with, whole_lines
 from federated_memory.store.archive import Archive, Archives
-from federated_memory.transcripts import Agent, Reader, Role, Turn, detect, read_turns, reader_of
+from federated_memory.transcripts import Reader, Role, Turn, read_turns
 
 T = TypeVar("T")
 
@@ -24,17 +25,18 @@ _PAGE = 50
 _AHEAD = 4
 _STEP_SECONDS = 0.05
 _BIG_LINE_BYTES = 1024**2
-_HEAD_LINES, _HEAD_BYTES = 50, 256 * 1024
 _one_big_line = threading.Lock()  # parsed, a line takes many times its size
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which turns count. `since` is included, `until` is not; a turn without a time has its session's."""
+    """Which turns count. `since` is included, `until` is not; a turn without a time has its session's. With a
+    `session_id`, only those of that session."""
 
     role: Role | None
     since: str | None
     until: str | None
+    session_id: str = ""
 
     def holds(self, archive: Archive, turn: Turn) -> bool:
         if self.role is not None and turn.role != self.role:
@@ -42,7 +44,9 @@ class Scope:
         return is_within(turn.at or archive.started_at, self.since, self.until)
 
     def may_hold(self, archive: Archive) -> bool:
-        """False when the whole session was before `since`."""
+        """False when it is another session, or was all before `since`."""
+        if self.session_id and archive.session_id != self.session_id:
+            return False
         return self.since is None or max(archive.ended_at, archive.updated_at) >= self.since
 
 
@@ -116,11 +120,26 @@ class Walk:
                     turns.clear()  # the consumer's name for them would keep a long text until the next one is there
 
 
-def reader_for(archives: Archives, archive: Archive) -> Reader:
-    """The reader of the agent that is known, else of the one that the first lines look like."""
-    if archive.agent in get_args(Agent) and archive.agent != "unknown":
-        return reader_of(cast(Agent, archive.agent))
-    return detect([line.data for line in archives.read_lines(archive, 0, _HEAD_LINES, _HEAD_BYTES)])
+@dataclass(slots=True)
+class Picked(Walk):
+    """A pass over some lines of an archive only: those of which the index says that they may match."""
+
+    numbers: Sequence[int] = ()
+
+    def turns(self) -> Generator[list[Turn], None, None]:
+        try:
+            reader = reader_for(self.archives, self.archive)
+            wanted = [number for number in self.numbers if number >= self.first_line]
+            for count, line in enumerate(self.archives.lines_at(self.archive, wanted)):
+                self.reached = line.number
+                if count and self.budget.is_spent():
+                    return
+                turns = read_turns(reader, line.data, line.number)
+                yield turns
+                turns.clear()
+        except (FederatedMemoryError, OSError):  # `check` says what is wrong
+            self.is_damaged = True
+        self.is_finished = True
 
 
 Place = tuple[str, str, str]

@@ -6,18 +6,31 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
 from federated_memory.names import WorkspaceId
 from federated_memory.search.hit import After, Budget, Found, Hit, parse_after
 from federated_memory.search.query import Exact, plain_text
-from federated_memory.search.raw_lines import filter_for
-from federated_memory.search.reading import Notes, Scope, Walk, in_order, newest_first, place_of
+from federated_memory.search.raw_lines import RawFilter, filter_for
+from federated_memory.search.reading import Notes, Picked, Scope, Walk, in_order, newest_first, place_of
 from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
 from federated_memory.transcripts import Turn
 
 _PAST_ALL_LINES = 2**53 - 1
 _PAST_ALL_ROLES = "~"
+
+
+class Candidates(Protocol):
+    """The sessions that can hold a match, and where in them it can be."""
+
+    def archives(self, scope: Scope, begin: Sequence[object] | None) -> Iterator[Archive]:
+        """These sessions, newest first, from the one at `begin` on."""
+        ...
+
+    def lines_of(self, archive: Archive) -> Sequence[int] | None:
+        """The lines that can hold a match, rising; None: any of them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +51,12 @@ def search_exact(
     limit: int,
     after: Sequence[object] | None,
     budget: Budget,
+    candidates: Candidates | None = None,
 ) -> Found:
-    """Every line and role with a match, once: newest session first, then by line and role."""
+    """Every line and role with a match, once: newest session first, then by line and role.
+
+    `candidates`: of all sessions, only these can hold one.
+    """
     begin = parse_after(after, str, str, str, int, str)
     lines_filter = filter_for(query.literals)
 
@@ -48,7 +65,7 @@ def search_exact(
         if begin and begin[:3] == place_of(archive):
             line, role = int(begin[3]), str(begin[4])
             first = (line + 1, "") if role == _PAST_ALL_ROLES else (line, role)
-        walk = Walk(archives, archive, lines_filter, first[0], budget)
+        walk = _walk(archives, archive, lines_filter, first[0], budget, candidates)
         hits: list[Hit] = []
         with closing(walk.turns()) as lines:
             for turns in lines:
@@ -61,7 +78,11 @@ def search_exact(
     places: list[After] = []
     reached = begin
     notes = Notes()
-    with closing(in_order(pool, newest_first(archives, workspace_ids, scope, begin), work, budget)) as parts:
+    if candidates is None:
+        wanted = newest_first(archives, workspace_ids, scope, begin)
+    else:
+        wanted = candidates.archives(scope, begin)
+    with closing(in_order(pool, wanted, work, budget)) as parts:
         for archive, part in parts:
             if part is None:
                 notes.stopped = budget.reason
@@ -79,6 +100,20 @@ def search_exact(
                 return notes.found(hits, places, reached)
             reached = (*place_of(archive), _PAST_ALL_LINES, _PAST_ALL_ROLES)
     return notes.found(hits, places, None)
+
+
+def _walk(
+    archives: Archives,
+    archive: Archive,
+    lines_filter: RawFilter | None,
+    first_line: int,
+    budget: Budget,
+    candidates: Candidates | None,
+) -> Walk:
+    lines = candidates.lines_of(archive) if candidates else None
+    if lines is None:
+        return Walk(archives, archive, lines_filter, first_line, budget)
+    return Picked(archives, archive, None, first_line, budget, numbers=lines)
 
 
 def _hits(archive: Archive, query: Exact, scope: Scope, turns: Sequence[Turn]) -> Iterator[Hit]:

@@ -32,6 +32,16 @@ def snippet(text: bytes, spans: Sequence[Span]) -> str:
     return _assembled(lines, before.count("\n"))
 
 
+def shortened(excerpt: str, room: int) -> str:
+    """A snippet in at most `room` characters: its first line with a mark, around that."""
+    if len(excerpt) <= room:
+        return excerpt
+    lines = excerpt.split("\n")
+    line = next((line for line in lines if "«" in line), lines[0])
+    at = max(0, line.find("«"))
+    return _cut(line, max(0, at - room // 4) if len(line) > room else 0, room)
+
+
 def _marked(text: bytes, low: int, high: int, spans: Iterable[Span]) -> str:
     pieces: list[str] = []
     for start, end in spans:

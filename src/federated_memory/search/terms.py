@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from federated_memory.index import words as index_words
+from federated_memory.index.words import HUMP, UNSPACED
 from federated_memory.search.words import STOP_WORDS, common_start, forms
 
 _MAX_TERMS = 32
@@ -25,14 +27,8 @@ _PHRASE_WEIGHT = 2.0
 _PHRASE = re.compile(r'(?<!\S)(-?)"([^"]*)"')
 _QUOTES = dict.fromkeys(map(ord, "“”„«»＂"), '"')
 _APOSTROPHES = dict.fromkeys(map(ord, "'’ʼ`"), " ")
-# Scripts written without spaces, and Hangul, whose particles are attached to its words.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
-    "\U00020000-\U000323af"
-)
-_TOKEN = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}])[^\W_])+")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_TOKEN = re.compile(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\W_])+")
+_IS_UNSPACED = re.compile(f"[{UNSPACED}]")
 _LANGUAGE = re.compile(r"[A-Za-z](?:\+\+|#)(?!\w)")
 
 _EDGE = "\ue000"  # stands for a word boundary of ASCII, which the engines write differently
@@ -44,13 +40,15 @@ _LINE_END = r"[^0-9A-Za-z]{0,8}$"
 @dataclass(frozen=True, slots=True)
 class Term:
     """`needle` is a pattern that is found wherever a match is, also in JSON, where an escape may stand before a word.
-    `line_template`, if any, is the pattern of what one line can show of a match that goes on in the next."""
+    `line_template`, if any, is the pattern of what one line can show of a match that goes on in the next. `match` is an
+    expression of SQLite's FTS5 that finds the term in the index."""
 
     text: str
     weight: float
     needle: str
     template: str
     line_template: str = ""
+    match: str = ""
 
     def needle_pattern(self) -> str:
         return self.needle.replace(_EDGE, r"\b")
@@ -64,8 +62,11 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
+    """`weak` are the stop words of a query that has other words too: for when nothing holds any of those."""
+
     wanted: tuple[Term, ...]
     excluded: tuple[Term, ...]
+    weak: tuple[Term, ...] = ()
 
 
 def parse_terms(text: str) -> Terms:
@@ -84,7 +85,7 @@ def parse_terms(text: str) -> Terms:
             (weak if _is_stop_word(chunk) else wanted).extend(_word(chunk))
     if not wanted:
         return Terms(_distinct(weak or excluded), _distinct(excluded if weak else ()))
-    return Terms(_distinct(wanted), _distinct(excluded))
+    return Terms(_distinct(wanted), _distinct(excluded), _distinct(weak))
 
 
 def _is_stop_word(chunk: str) -> bool:
@@ -112,7 +113,8 @@ def _phrase(text: str) -> list[Term]:
     for word, separator in zip(spelled[-2::-1], separators[::-1], strict=True):
         whole = word + separator + whole
         line = f"{word}(?:{separator}{line}|{_LINE_END})"
-    return [Term(" ".join(words), _PHRASE_WEIGHT, _needle(max(words, key=len)), whole, line)]
+    needle = _needle(max(words, key=len))
+    return [Term(" ".join(words), _PHRASE_WEIGHT, needle, whole, line, index_words.phrase(words))]
 
 
 def _word(chunk: str) -> list[Term]:
@@ -120,9 +122,10 @@ def _word(chunk: str) -> list[Term]:
     if language := _LANGUAGE.match(chunk):
         name = language[0].lower()
         marks = "".join(f"\\{mark}" for mark in name[1:])
-        return [Term(name, 1.0, _anycase(name[0]) + marks, _opening(name[0]) + marks)]
+        match = index_words.language(name[0], name[1:])
+        return [Term(name, 1.0, _anycase(name[0]) + marks, _opening(name[0]) + marks, match=match)]
     tokens = _TOKEN.findall(chunk)
-    parts = [part for token in tokens for part in (_HUMP.split(token) if token.isascii() else [token])]
+    parts = [part for token in tokens for part in (HUMP.split(token) if token.isascii() else [token])]
     if len(parts) < 2:
         return [term for part in parts for term in _simple(part)]
     found = [_identifier([part.lower() for part in parts])]
@@ -138,7 +141,10 @@ def _identifier(parts: Sequence[str]) -> Term:
     plural = "s?" if parts[-1].isascii() else ""
     longest = max(parts, key=len)
     needle = _anycase(longest) if len(longest) >= _NEEDLE_CHARACTERS else _BETWEEN_PARTS.join(map(_anycase, parts))
-    return Term("".join(parts), 1.0, needle, template + plural + _ending(parts[-1]))
+    match = index_words.phrase(list(parts))
+    if all(part.isascii() for part in parts):
+        match += f' OR "{"".join(parts)}"'
+    return Term("".join(parts), 1.0, needle, template + plural + _ending(parts[-1]), match=match)
 
 
 def _simple(token: str) -> list[Term]:
@@ -146,11 +152,12 @@ def _simple(token: str) -> list[Term]:
     word = token.lower()
     if word[0].isascii():
         rest = "|".join(form[1:] for form in forms(word))
-        return [Term(word, 1.0, _needle(common_start(word)), _opening(word[0]) + _anycase(rest) + _ending(word))]
-    found = [Term(word, 1.0, _anycase(word), _anycase(word))]
+        template = _opening(word[0]) + _anycase(rest) + _ending(word)
+        return [Term(word, 1.0, _needle(common_start(word)), template, match=f'"{word}"')]
+    found = [Term(word, 1.0, _anycase(word), _anycase(word), match=index_words.phrase([word]))]
     if _IS_UNSPACED.match(word) and len(word) > 2:
         pairs = (word[at : at + 2] for at in range(len(word) - 1))
-        found += (Term(pair, _PAIR_WEIGHT, _anycase(pair), _anycase(pair)) for pair in pairs)
+        found += (Term(pair, _PAIR_WEIGHT, _anycase(pair), _anycase(pair), match=f'"{pair}"') for pair in pairs)
     return found
 
 

@@ -1,0 +1,131 @@
+"""What a reader keeps in memory of the index: which source a row is of, its line, its speaker and its size.
+
+About 8 bytes a row. It is brought up to date before each search with what newer generations say.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from federated_memory.store.archive import Archive
+
+SIZES = 32
+"""How many sizes of rows are told apart; each is twice the one before."""
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """A run of rows; `source` is None once it is dead."""
+
+    source: Source | None
+    first_row: int
+    first_at: str
+    last_at: str
+    lines: array[int]
+    shapes: bytes
+
+    @property
+    def last_row(self) -> int:
+        return self.first_row + len(self.shapes) - 1
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """One thing that is indexed; `etag` is empty once it is gone. `at`: of a session its begin."""
+
+    id: int
+    workspace_id: str
+    kind: str
+    key: str
+    etag: str
+    title: str
+    at: str
+    ended_at: str
+    unread: int
+    segments: list[Segment] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(len(segment.shapes) for segment in self.segments)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        return self.at, self.key, self.workspace_id
+
+
+class Library:
+    """All live sources and segments. `refresh` by one thread at a time; reading meanwhile is safe."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.sources: dict[int, Source] = {}
+        self.by_key: dict[tuple[str, str, str], Source] = {}
+        self.starts: list[int] = []
+        self.segments: list[Segment] = []
+        self.unread: set[int] = set()
+        """Sources of which not everything is indexed."""
+        self.workspaces: set[str] = set()
+        self._by_id: dict[int, Segment] = {}
+
+    def refresh(self, connection: sqlite3.Connection) -> None:
+        sql = "SELECT coalesce(max(value), 0) FROM meta WHERE key = 'generation'"
+        (generation,) = connection.execute(sql).fetchone()
+        if generation <= self.generation:
+            return
+        self._take_sources(connection)
+        self._take_segments(connection)
+        self.generation = generation
+
+    def _take_sources(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute(
+            "SELECT id, workspace_id, kind, key, etag, title, at, ended_at, unread FROM sources WHERE generation > ?",
+            (self.generation,),
+        )
+        for row in rows:
+            known = self.sources.get(row[0])
+            if known is None:
+                known = self.sources[row[0]] = Source(*row)
+                self.by_key[known.workspace_id, known.kind, known.key] = known
+            known.etag, known.title, known.at, known.ended_at, known.unread = row[4:]
+            self.workspaces.add(known.workspace_id)
+            if known.unread and known.etag:
+                self.unread.add(known.id)
+            else:
+                self.unread.discard(known.id)
+
+    def _take_segments(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute(
+            "SELECT id, source, first_row, first_at, last_at, lines, shapes FROM segments WHERE generation > ?"
+            " ORDER BY first_row",
+            (self.generation,),
+        )
+        for number, source_id, first_row, first_at, last_at, lines, shapes in rows:
+            known = self._by_id.get(number)
+            if known is not None:
+                if source_id == 0 and known.source is not None:
+                    known.source.segments = [one for one in known.source.segments if one is not known]
+                    known.source = None
+            elif source_id:
+                source = self.sources[source_id]
+                numbers = array("I")
+                numbers.frombytes(lines)
+                segment = Segment(source, first_row, first_at, last_at, numbers, shapes)
+                self._by_id[number] = segment
+                source.segments = [*source.segments, segment]
+                self.segments.append(segment)
+                self.starts.append(first_row)
+
+    def segment_of(self, row: int) -> Segment | None:
+        at = bisect_right(self.starts, row) - 1
+        if at < 0:
+            return None
+        found = self.segments[at]
+        return found if row - found.first_row < len(found.shapes) else None
+
+    def holds(self, archive: Archive) -> Source | None:
+        """The source of a transcript, when it is indexed just as it is now."""
+        found = self.by_key.get((archive.workspace_id, "session", archive.session_id))
+        return found if found is not None and found.etag == archive.sha256 else None

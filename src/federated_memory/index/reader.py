@@ -1,0 +1,170 @@
+"""The index as searches see it: one moment of it, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from federated_memory.index.file import IndexFile
+from federated_memory.index.library import Library, Segment, Source
+from federated_memory.index.words import grams_of, quoted
+
+Table = Literal["spoken", "written"]
+_FETCH = 2_048
+_HANDLER_STEPS = 20_000
+_MOST_RANGES = 48
+_SMALL_GAP = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows with a term, newest first. `is_all` false: there are older ones too, and about `total` in all."""
+
+    rows: list[int]
+    is_all: bool
+    total: int
+
+
+class Index:
+    """The index of one root, for readers. Thread-safe."""
+
+    def __init__(self, file: IndexFile) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+        self._library = Library()
+        self._incarnation = file.incarnation
+
+    @contextmanager
+    def view(self, is_spent: Callable[[], bool]) -> Iterator[View]:
+        """One moment of the index. A query in it ends with `IndexUnusable` soon after `is_spent` says so.
+
+        Raises:
+            IndexUnusable: It is damaged, or being made anew.
+        """
+        with self.file.reading() as connection:
+            with self._lock:
+                if self._incarnation != self.file.incarnation:
+                    self._library, self._incarnation = Library(), self.file.incarnation
+                library = self._library
+                library.refresh(connection)
+            connection.set_progress_handler(lambda: int(is_spent()), _HANDLER_STEPS)
+            yield View(connection, library)
+
+
+class View:
+    def __init__(self, connection: sqlite3.Connection, library: Library) -> None:
+        self._connection = connection
+        self.library = library
+
+    def meta(self, key: str) -> object:
+        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def heads(self, column: Literal["title", "facts"], expression: str, limit: int) -> list[int]:
+        """Ids of sources whose title, or path and circumstances, hold the term."""
+        match = f"{{{column}}} : ({expression})"
+        rows = self._connection.execute("SELECT rowid FROM heads WHERE heads MATCH ? LIMIT ?", (match, limit))
+        return [row[0] for row in rows]
+
+    def rows(self, table: Table, expression: str, scope: RowScope, limit: int) -> Found:
+        """At most `limit` rows that hold the term, newest first, within the scope."""
+        found: list[int] = []
+        scanned, oldest = 0, 0
+        for low, high in scope.ranges:
+            sql = f"SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC"
+            with closing(self._connection.execute(sql, (expression, low, high))) as cursor:
+                while batch := cursor.fetchmany(min(_FETCH, limit + 1)):
+                    rows = [row[0] for row in batch]
+                    scanned += len(rows)
+                    oldest = rows[-1]
+                    found += rows if scope.allowed is None else scope.keep(rows)
+                    if len(found) > limit:
+                        span = max(1, scope.highest - oldest + 1)
+                        whole = max(1, scope.highest - scope.lowest + 1)
+                        return Found(found[:limit], False, max(limit + 1, round(len(found) * whole / span)))
+        return Found(found, True, len(found))
+
+    def grams(self, texts: Sequence[str], scope: RowScope, most: int) -> list[int] | None:
+        """Rows that may hold all of these texts, newest first; None when they are too many or nothing tells."""
+        grams = list(dict.fromkeys(gram for text in texts for gram in grams_of(text)))
+        if not grams:
+            return None
+        expression = " AND ".join(map(quoted, grams))
+        found: list[int] = []
+        for low, high in scope.ranges:
+            rows = self._connection.execute(
+                "SELECT rowid FROM grams WHERE grams MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?",
+                (expression, low, high, most + 1 - len(found)),
+            ).fetchall()
+            found += [row[0] for row in rows] if scope.allowed is None else scope.keep([row[0] for row in rows])
+            if len(found) > most:
+                return None
+        return found
+
+
+class RowScope:
+    """Which rows count: those of some sources, of some speakers; all ranges of row numbers, newest first."""
+
+    def __init__(self, library: Library, wanted: Callable[[Source], bool] | None, speakers: frozenset[int]) -> None:
+        """`wanted` None: every source. `speakers` empty: every speaker."""
+        self._library = library
+        self._speakers = speakers
+        starts, segments = library.starts, library.segments
+        top = segments[-1].last_row if segments else 0
+        self.allowed: set[int] | None = None
+        self.ranges: list[tuple[int, int]] = [(starts[0], top)] if starts else []
+        if wanted is not None:
+            self.allowed = {source.id for source in list(library.sources.values()) if source.etag and wanted(source)}
+            self.ranges = self._ranges_of(self.allowed)
+        elif speakers:
+            self.allowed = {source.id for source in list(library.sources.values()) if source.etag}
+        self.lowest = self.ranges[-1][0] if self.ranges else 0
+        self.highest = self.ranges[0][1] if self.ranges else 0
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, about."""
+        if self.allowed is None:
+            return self.highest - self.lowest + 1
+        return sum(self._library.sources[number].rows for number in self.allowed)
+
+    def _ranges_of(self, allowed: set[int]) -> list[tuple[int, int]]:
+        """What their segments span, newest first; small gaps are bridged, and many ranges become one."""
+        segments = sorted(
+            ((one.first_row, one.last_row) for number in allowed for one in self._library.sources[number].segments),
+            reverse=True,
+        )
+        ranges: list[tuple[int, int]] = []
+        for low, high in segments:
+            if ranges and ranges[-1][0] - high <= _SMALL_GAP:
+                ranges[-1] = low, ranges[-1][1]
+            else:
+                ranges.append((low, high))
+        return ranges if len(ranges) <= _MOST_RANGES else [(ranges[-1][0], ranges[0][1])]
+
+    def keep(self, rows: list[int]) -> list[int]:
+        """Those of falling row numbers that count."""
+        kept: list[int] = []
+        at = 0
+        while at < len(rows):
+            segment = self._library.segment_of(rows[at])
+            if segment is None:
+                at += 1
+                continue
+            end = at + 1
+            while end < len(rows) and rows[end] >= segment.first_row:
+                end += 1
+            if segment.source is not None and (self.allowed is None or segment.source.id in self.allowed):
+                kept += self._spoken_by(segment, rows[at:end])
+            at = end
+        return kept
+
+    def _spoken_by(self, segment: Segment, rows: list[int]) -> list[int]:
+        if not self._speakers:
+            return rows
+        shapes, first = segment.shapes, segment.first_row
+        return [row for row in rows if shapes[row - first] >> 5 in self._speakers]

@@ -1,0 +1,85 @@
+"""From turns to rows: who spoke, as far as ranking cares (SPEC: INDEX-4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+from federated_memory.transcripts import Role, Turn
+
+
+class Speaker(IntEnum):
+    """Whose words a row holds. At most 8: three bits."""
+
+    USER = 0
+    ASSISTANT = 1
+    CALL = 2
+    TOOL = 3
+    SYSTEM = 4
+    ECHOED_CALL = 5
+    ECHO = 6
+    """What this memory itself gave back: it repeats other rows."""
+    AUTHOR = 7
+    """Of a document."""
+
+
+ROLES: dict[int, Role] = {
+    Speaker.USER: "user", Speaker.ASSISTANT: "assistant", Speaker.CALL: "assistant", Speaker.TOOL: "tool",
+    Speaker.SYSTEM: "system", Speaker.ECHOED_CALL: "assistant", Speaker.ECHO: "tool",
+}  # fmt: skip
+_OWN_TOOL = re.compile(r"memory", re.IGNORECASE)
+_OWN_CALLS = re.compile(
+    r"(?:^|[^a-z])(?:search_memory|search_knowledge|search_sessions|read_session|read_knowledge|get_brief|get_overview"
+    r"|list_sessions|list_knowledge|list_memories|get_memory)$"
+)
+_OWN_ANSWER = re.compile(r"(?:Data|\(data\)):\n<<<[0-9a-f]{8}\n")
+_ANSWER_HEAD = 600
+
+
+class Row(NamedTuple):
+    line: int
+    speaker: Speaker
+    text: str
+    at: str | None
+
+
+def rows_of(turns: Iterable[Turn]) -> list[Row]:
+    """The rows of one line: one for each speaker."""
+    found: dict[Speaker, Row] = {}
+    for turn in turns:
+        speaker = _speaker(turn)
+        text = as_searched(turn.text)
+        if known := found.get(speaker):
+            text = f"{known.text}\n{text}"
+        found[speaker] = Row(turn.line, speaker, text, turn.at)
+    return list(found.values())
+
+
+def as_searched(text: str) -> str:
+    """Text as exact queries see it, free of what SQLite's tokenizers would stop at."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _speaker(turn: Turn) -> Speaker:
+    if turn.role == "user":
+        return Speaker.USER
+    if turn.role == "system":
+        return Speaker.SYSTEM
+    if turn.role == "assistant":
+        if turn.tool_name is None:
+            return Speaker.ASSISTANT
+        return Speaker.ECHOED_CALL if _is_own(turn.tool_name) else Speaker.CALL
+    is_echo = _OWN_ANSWER.search(turn.text, 0, _ANSWER_HEAD) or (turn.tool_name and _is_own(turn.tool_name))
+    return Speaker.ECHO if is_echo else Speaker.TOOL
+
+
+def _is_own(tool_name: str) -> bool:
+    return bool(_OWN_CALLS.search(tool_name)) and (
+        bool(_OWN_TOOL.search(tool_name)) or tool_name in ("search_knowledge", "search_sessions", "search_memory")
+    )

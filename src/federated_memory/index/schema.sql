@@ -1,0 +1,47 @@
+-- What the index is of: schema, origin and epoch of the node, cursor, generation, next row, whether it is whole.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE sources (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workspace_id TEXT NOT NULL,
+    kind TEXT NOT NULL,            -- knowledge | overview | session
+    key TEXT NOT NULL,             -- path or session id
+    etag TEXT NOT NULL,            -- of what is indexed; empty: nothing, the source is gone
+    title TEXT NOT NULL,
+    at TEXT NOT NULL,              -- of a document its last change, of a session its begin
+    ended_at TEXT NOT NULL,
+    agent TEXT NOT NULL,           -- whose reader read it
+    lines INTEGER NOT NULL,        -- whole lines that are indexed
+    raw_bytes INTEGER NOT NULL,    -- that these are
+    sealed_line INTEGER NOT NULL,  -- where the last member of the archive began that may be written anew
+    sealed_bytes INTEGER NOT NULL,
+    sealed_sha256 BLOB NOT NULL,   -- of all raw bytes before it
+    tail_sha256 BLOB NOT NULL,     -- of those from there to `raw_bytes`
+    unread INTEGER NOT NULL,       -- lines over 4 MiB and damaged parts, which are not indexed
+    facts TEXT NOT NULL,           -- what stands in `heads` beside the title
+    generation INTEGER NOT NULL,
+    UNIQUE (workspace_id, kind, key)
+);
+CREATE INDEX sources_generation ON sources (generation);
+
+CREATE TABLE segments (
+    id INTEGER PRIMARY KEY,
+    source INTEGER NOT NULL,       -- 0: dead
+    first_row INTEGER NOT NULL,
+    is_open INTEGER NOT NULL,      -- 1: an unterminated last line
+    first_at TEXT NOT NULL,
+    last_at TEXT NOT NULL,
+    lines BLOB NOT NULL,           -- of each row, 4 bytes
+    shapes BLOB NOT NULL,          -- of each row its speaker and size, 1 byte
+    generation INTEGER NOT NULL
+);
+CREATE INDEX segments_source ON segments (source);
+CREATE INDEX segments_generation ON segments (generation);
+
+CREATE VIRTUAL TABLE spoken USING fts5(
+    text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
+);
+CREATE VIRTUAL TABLE grams USING fts5(text, tokenize = 'trigram', content = '', columnsize = 0, detail = none);
+-- Documents change often, and only a table that keeps their text can forget it.
+CREATE VIRTUAL TABLE written USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2', columnsize = 0);
+CREATE VIRTUAL TABLE heads USING fts5(title, facts, tokenize = 'porter unicode61 remove_diacritics 2', columnsize = 0);

@@ -1,0 +1,86 @@
+"""Text as the table of words takes it, and as queries ask for it (SPEC: INDEX-5).
+
+SQLite's tokenizer knows letters and digits. What it cannot know is added here: the parts of `CamelCase`, names of
+languages that end in signs, and pairs of characters of scripts that are written without spaces.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Scripts written without spaces, and Hangul, whose particles are attached to its words.
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+    "\U00020000-\U000323af"
+)
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+_HUMP_INSIDE = re.compile("[a-z0-9][A-Z]|[A-Z][A-Z][a-z]")
+_LANGUAGE = re.compile(r"(?<![0-9A-Za-z])([A-Za-z])(\+\+|#)(?!\w)")
+_SIGNS = {"++": "plusplus", "#": "sharp"}
+_NOT_WORD = re.compile("[^0-9A-Za-z]")
+_LONGEST_NAME = 80
+_MOST_NAMES = 400
+
+
+def indexed(text: str) -> str:
+    """What stands in the table of words for `text`."""
+    added: list[str] = []
+    if _HUMP_INSIDE.search(text):
+        added += _humps(text)
+    if "++" in text or "#" in text:
+        added += {f"{letter}{_SIGNS[signs]}" for letter, signs in _LANGUAGE.findall(text)}
+    if not text.isascii():
+        text = _UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFC", text))
+    return f"{text}\n{' '.join(added)}" if added else text
+
+
+def _humps(text: str) -> list[str]:
+    """The distinct names with humps, in parts."""
+    names: dict[str, None] = {}
+    at = 0
+    while (found := _HUMP_INSIDE.search(text, at)) and len(names) < _MOST_NAMES:
+        start = found.start()
+        while start > at and text[start - 1].isascii() and text[start - 1].isalnum():
+            start -= 1
+        ending = _NOT_WORD.search(text, found.end())
+        at = ending.start() if ending else len(text)
+        if at - start <= _LONGEST_NAME:
+            names[text[start:at]] = None
+    return [" ".join(HUMP.split(name)) for name in names]
+
+
+def _pairs(run: re.Match[str]) -> str:
+    text = run[0]
+    return f" {' '.join([*(text[at : at + 2] for at in range(len(text) - 1)), text[-1]])} "
+
+
+def phrase(words: list[str]) -> str:
+    """An expression that finds these words in a row; each is letters and digits, or a run of an unspaced script."""
+    parts: list[str] = []
+    for word in words:
+        if _UNSPACED_RUN.fullmatch(word):
+            parts += [word[at : at + 2] for at in range(len(word) - 1)] or [word]
+        else:
+            parts.append(word)
+    # The last character of a run stands alone, so that a single one can be asked for by what pairs begin with.
+    is_single = len(words) == 1 and len(parts) == 1 and bool(_UNSPACED_RUN.fullmatch(parts[0])) and len(parts[0]) == 1
+    return f'"{" ".join(parts)}"' + ("*" if is_single else "")
+
+
+def language(letter: str, signs: str) -> str:
+    """An expression that finds `C++` and `C#`."""
+    return f'"{letter}{_SIGNS[signs]}"'
+
+
+def grams_of(text: str, most: int = 48) -> list[str]:
+    """Runs of three characters that stand in every row that holds `text`, at most so many, spread over it."""
+    grams = list(dict.fromkeys(text[at : at + 3] for at in range(len(text) - 2)))
+    usable = [gram for gram in grams if "\0" not in gram and "\ufffd" not in gram]
+    step = max(1, -(-len(usable) // most))
+    return usable[::step]
+
+
+def quoted(gram: str) -> str:
+    return '"' + gram.replace('"', '""') + '"'

@@ -1,0 +1,239 @@
+"""Puts sources into the index, takes them out, and goes on with a session that grew (SPEC: INDEX-2 to INDEX-4).
+
+Each call makes the index say what the files say now, whatever it said before: repeating one changes nothing. What a
+call needs to know of the index it reads in its own transaction, so that a second writer could lose nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from dataclasses import dataclass, field
+from datetime import date
+
+from federated_memory.index.chunks import chunks_of
+from federated_memory.index.library import SIZES
+from federated_memory.index.rows import Row, Speaker, as_searched
+from federated_memory.index.words import indexed
+from federated_memory.store.document import Document
+
+_SEGMENT_ROWS = 2_000
+_SEGMENT_CHARACTERS = 1_000_000
+_MOST_DAYS = 16
+PARTIAL = "~"
+"""The etag of a session of which only a beginning is indexed yet."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """What the index holds of a session: how far it got, and what proves that the bytes before are the same."""
+
+    id: int
+    etag: str
+    agent: str
+    lines: int
+    raw_bytes: int
+    sealed_line: int
+    sealed_bytes: int
+    sealed_sha256: bytes
+    tail_sha256: bytes
+    unread: int
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What `sources` says of a source."""
+
+    workspace_id: str
+    kind: str
+    key: str
+    etag: str
+    title: str
+    at: str
+    ended_at: str = ""
+    agent: str = ""
+    facts: str = ""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Rows on their way into a segment."""
+
+    rows: list[Row] = field(default_factory=list)
+    characters: int = 0
+
+
+class Writing:
+    """One transaction of the index."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        self._generation = int(meta.get("generation", 0)) + 1
+        self._next_row = int(meta.get("next_row", 1))
+        self._dead_rows = int(meta.get("dead_rows", 0))
+        self._pending = _Pending()
+
+    # -- what the index is of
+
+    def set(self, **values: object) -> None:
+        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def finish(self) -> None:
+        """Before the commit: number the generation, so that readers take in what is new."""
+        self.set(generation=self._generation, next_row=self._next_row, dead_rows=self._dead_rows)
+
+    # -- documents
+
+    def put_document(self, document: Document, text: bytes) -> None:
+        """Replace what is indexed of a document, unless it is the same."""
+        key = document.key
+        held = self._connection.execute(
+            "SELECT etag, title, at FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?",
+            (key.workspace_id, key.kind, key.path),
+        ).fetchone()
+        if held == (document.etag, document.title, document.updated_at):
+            return
+        source = self.describe(
+            Described(key.workspace_id, key.kind, key.path, document.etag, document.title, document.updated_at,
+                      facts=f"{key.path} {key.workspace_id}")
+        )  # fmt: skip
+        self.clear(source)
+        chunks = chunks_of(as_searched(text.decode("utf-8", "replace")))
+        rows = [Row(chunk.line, Speaker.AUTHOR, chunk.text, None) for chunk in chunks]
+        if rows:
+            first = self._add_segment(source, rows, "", "", is_open=False)
+            self._connection.executemany(
+                "INSERT INTO written (rowid, text) VALUES (?, ?)",
+                [(first + at, indexed(f"{chunk.headings}\n{chunk.text}")) for at, chunk in enumerate(chunks)],
+            )
+
+    # -- sessions
+
+    def stored(self, workspace_id: str, session_id: str) -> Stored | None:
+        row = self._connection.execute(
+            "SELECT id, etag, agent, lines, raw_bytes, sealed_line, sealed_bytes, sealed_sha256, tail_sha256, unread"
+            " FROM sources WHERE workspace_id = ? AND kind = 'session' AND key = ? AND etag <> ''",
+            (workspace_id, session_id),
+        ).fetchone()
+        return None if row is None else Stored(*row)
+
+    def put_row(self, source: int, row: Row, session_at: str) -> None:
+        """Add a row of a session; it is stored with the segment, at the latest by `end_rows`."""
+        pending = self._pending
+        pending.rows.append(row)
+        pending.characters += len(row.text)
+        if len(pending.rows) >= _SEGMENT_ROWS or pending.characters >= _SEGMENT_CHARACTERS:
+            self.end_rows(source, session_at)
+
+    def end_rows(self, source: int, session_at: str, *, is_open: bool = False) -> None:
+        rows, self._pending = self._pending.rows, _Pending()
+        if not rows:
+            return
+        times = [row.at for row in rows if row.at] or [session_at]
+        first = self._add_segment(source, rows, min(times), max(times), is_open=is_open)
+        self._connection.executemany(
+            "INSERT INTO spoken (rowid, text) VALUES (?, ?)",
+            ((first + at, indexed(row.text)) for at, row in enumerate(rows)),
+        )
+        self._connection.executemany(
+            "INSERT INTO grams (rowid, text) VALUES (?, ?)", ((first + at, row.text) for at, row in enumerate(rows))
+        )
+
+    def reach(self, stored: Stored) -> None:
+        """Note how far a session is indexed."""
+        self._connection.execute(
+            "UPDATE sources SET etag = ?, agent = ?, lines = ?, raw_bytes = ?, sealed_line = ?, sealed_bytes = ?,"
+            " sealed_sha256 = ?, tail_sha256 = ?, unread = ?, generation = ? WHERE id = ?",
+            (
+                stored.etag, stored.agent, stored.lines, stored.raw_bytes, stored.sealed_line, stored.sealed_bytes,
+                stored.sealed_sha256, stored.tail_sha256, stored.unread, self._generation, stored.id,
+            ),
+        )  # fmt: skip
+
+    def days(self, source: int) -> str:
+        """The days on which a session was, in words that a question may use."""
+        rows = self._connection.execute("SELECT first_at, last_at FROM segments WHERE source = ?", (source,))
+        found = sorted({at[:10] for row in rows for at in row if len(at) >= 10})
+        return " ".join(map(_day, found[:_MOST_DAYS]))
+
+    # -- sources
+
+    def describe(self, wanted: Described) -> int:
+        """Make or update the row of a source and what its title is found by; returns its id."""
+        connection = self._connection
+        values = (wanted.etag, wanted.title, wanted.at, wanted.ended_at, wanted.agent, wanted.facts, self._generation)
+        key = (wanted.workspace_id, wanted.kind, wanted.key)
+        known = connection.execute(
+            "SELECT id, title, facts FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?", key
+        ).fetchone()
+        if known is None:
+            source = connection.execute(
+                "INSERT INTO sources (workspace_id, kind, key, etag, title, at, ended_at, agent, facts, generation,"
+                " lines, raw_bytes, sealed_line, sealed_bytes, sealed_sha256, tail_sha256, unread)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, x'', x'', 0)",
+                (*key, *values),
+            ).lastrowid
+            assert source is not None
+        else:
+            source = known[0]
+            connection.execute(
+                "UPDATE sources SET (etag, title, at, ended_at, agent, facts, generation) = (?, ?, ?, ?, ?, ?, ?)"
+                " WHERE id = ?",
+                (*values, source),
+            )
+        if known is None or known[1:] != (wanted.title, wanted.facts):
+            connection.execute("DELETE FROM heads WHERE rowid = ?", (source,))
+            connection.execute(
+                "INSERT INTO heads (rowid, title, facts) VALUES (?, ?, ?)",
+                (source, indexed(as_searched(wanted.title)), indexed(as_searched(wanted.facts))),
+            )
+        return int(source)
+
+    def forget(self, workspace_id: str, kind: str, key: str) -> None:
+        """Take a source out of the index."""
+        row = self._connection.execute(
+            "SELECT id FROM sources WHERE workspace_id = ? AND kind = ? AND key = ? AND etag <> ''",
+            (workspace_id, kind, key),
+        ).fetchone()
+        if row is not None:
+            self.clear(row[0])
+            self._connection.execute(
+                "UPDATE sources SET etag = '', title = '', facts = '', generation = ? WHERE id = ?",
+                (self._generation, row[0]),
+            )
+            self._connection.execute("DELETE FROM heads WHERE rowid = ?", (row[0],))
+
+    def clear(self, source: int, *, only_open: bool = False) -> None:
+        """Let the rows of a source count no more."""
+        where = "source = ? AND is_open >= ?"
+        rows = self._connection.execute(
+            f"SELECT id, first_row, length(shapes) FROM segments WHERE {where}", (source, int(only_open))
+        ).fetchall()
+        for number, first_row, count in rows:
+            self._connection.execute(
+                "DELETE FROM written WHERE rowid BETWEEN ? AND ?", (first_row, first_row + count - 1)
+            )
+            self._connection.execute(
+                "UPDATE segments SET source = 0, lines = x'', shapes = x'', generation = ? WHERE id = ?",
+                (self._generation, number),
+            )
+            self._dead_rows += count
+
+    def _add_segment(self, source: int, rows: list[Row], first_at: str, last_at: str, *, is_open: bool) -> int:
+        first, self._next_row = self._next_row, self._next_row + len(rows)
+        shapes = bytes(row.speaker << 5 | min(SIZES - 1, len(row.text).bit_length()) for row in rows)
+        lines = array("I", [row.line for row in rows]).tobytes()
+        self._connection.execute(
+            "INSERT INTO segments (source, first_row, is_open, first_at, last_at, lines, shapes, generation)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (source, first, int(is_open), first_at, last_at, lines, shapes, self._generation),
+        )
+        return first
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).strftime("%Y-%m-%d %d %B %A").replace(" 0", " ")
+    except ValueError:
+        return text

@@ -1,0 +1,84 @@
+"""Which rows of the index hold which terms of a query: what a ranking is made of (SPEC: INDEX-6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from federated_memory.index.reader import Found, RowScope, Table, View
+from federated_memory.search.ranking import weights_of
+from federated_memory.search.terms import Term, Terms
+
+MOST_ROWS = 10_000
+"""Of a common term, so many rows are ranked, the newest."""
+_FEW_ROWS = 2_000
+_ALL_ROWS = 20_000
+_LEAST_ROWS = 2_500
+_MOST_HEADS = 5_000
+_SHORT = 2
+_BASE = 1.0
+"""What a term counts however many rows hold it: in a small memory rarity says little."""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What each term was found in; sets of terms are bits. `capped` are the terms too common to rank all rows of."""
+
+    weights: tuple[float, ...] = ()
+    rows: dict[int, int] = field(default_factory=dict)
+    titles: dict[int, int] = field(default_factory=dict)
+    facts: dict[int, int] = field(default_factory=dict)
+    capped: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.rows or self.titles or self.facts)
+
+
+def gather(
+    view: View, terms: Sequence[Term], excluded: Sequence[Term], scope: RowScope, tables: Sequence[Table]
+) -> Evidence:
+    """Raises: IndexUnusable: the index is damaged, or the time is up."""
+    evidence = Evidence()
+    unless = " OR ".join(f"({term.match})" for term in excluded)
+    expressions = [f"({term.match}) NOT ({unless})" if unless else term.match for term in terms]
+    counts = [0] * len(terms)
+    for table in tables:
+        for number, found in enumerate(_rows(view, table, terms, expressions, scope, evidence.capped)):
+            counts[number] += found.total
+            bit = 1 << number
+            rows = evidence.rows
+            for row in found.rows:
+                rows[row] = rows.get(row, 0) | bit
+    for number, expression in enumerate(expressions):
+        for column, heads in (("title", evidence.titles), ("facts", evidence.facts)):
+            found_heads = view.heads("title" if column == "title" else "facts", expression, _MOST_HEADS)
+            for source in found_heads:
+                heads[source] = heads.get(source, 0) | 1 << number
+            if not counts[number]:
+                counts[number] = len(found_heads)
+    rarity = weights_of(Terms(tuple(terms), ()), counts, scope.count)
+    evidence.weights = tuple(weight + _BASE * term.weight for weight, term in zip(rarity, terms, strict=True))
+    return evidence
+
+
+def _rows(
+    view: View, table: Table, terms: Sequence[Term], expressions: Sequence[str], scope: RowScope, capped: list[str]
+) -> list[Found]:
+    """The rows of each term: all of a rare one's, of common ones the newest."""
+    most = _FEW_ROWS if table == "spoken" else 2**31
+    found = [view.rows(table, expression, scope, most) for expression in expressions]
+    for number, term in enumerate(terms):
+        if not found[number].rows and len(term.text) <= _SHORT and term.match.endswith('"'):
+            found[number] = view.rows(table, f"{term.match}*", scope, most)
+    common = sorted((one.total, number) for number, one in enumerate(found) if not one.is_all)
+    spent = sum(len(one.rows) for one in found if one.is_all)
+    has_rare = len(common) < len(found)
+    for place, (_, number) in enumerate(common):
+        share = max(_LEAST_ROWS, (_ALL_ROWS - spent) // (len(common) - place))
+        limit = MOST_ROWS if place == 0 and not has_rare else min(MOST_ROWS, share)
+        found[number] = view.rows(table, expressions[number], scope, limit)
+        spent += len(found[number].rows)
+        if not found[number].is_all:
+            capped.append(terms[number].text)
+    return found

@@ -1,0 +1,363 @@
+"""Search through the index, and through the files for what it does not hold yet (SPEC: INDEX-6 to INDEX-9)."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import orjson
+
+from federated_memory.errors import NotFound
+from federated_memory.index import Follower, Index, Source, View
+from federated_memory.index.library import Library
+from federated_memory.index.reader import RowScope, Table
+from federated_memory.index.rows import ROLES
+from federated_memory.names import SessionId, WorkspaceId
+from federated_memory.search import ranked_knowledge, ranked_sessions, sessions
+from federated_memory.search.corpus import Corpus
+from federated_memory.search.evidence import MOST_ROWS, Evidence, gather
+from federated_memory.search.excerpts import Excerpts
+from federated_memory.search.fusion import Entry, rank
+from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after
+from federated_memory.search.lag import Lag, LagFinder
+from federated_memory.search.query import Exact, Ranked
+from federated_memory.search.ranking import Matcher, Weights
+from federated_memory.search.reading import Scope, place_of
+from federated_memory.search.terms import Term, Terms
+from federated_memory.store.archive import Archive, Archives
+from federated_memory.store.documents import Documents
+from federated_memory.store.root import Root
+
+_KEPT_RANKINGS = 32
+_SCANNED = 100
+_SCAN_SHARE = 1.6
+"""What brings a score of a scan to the height of the index's."""
+_MANY_ROWS, _MANY_SHARE = 5_000, 4
+_CURSOR = (str, int, float, str, str, str, str)
+DOCUMENT_KINDS = frozenset({"knowledge", "overview"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a ranked search looks through."""
+
+    workspace_ids: tuple[WorkspaceId, ...]
+    kinds: frozenset[str]
+    scope: Scope
+    per_source: int = 1
+    is_distinct: bool = False
+    """Whether one passage is shown once, in however many sources it stands."""
+
+
+@dataclass(slots=True)
+class _Ranking:
+    """One answer in full, kept so that its pages follow from each other whatever is written in between."""
+
+    signature: bytes
+    entries: list[Entry]
+    terms: tuple[Term, ...]
+    weights: Weights
+    library: Library
+    note: str
+    is_complete: bool
+    shown: dict[str, int] = field(default_factory=dict)
+
+
+class Indexed:
+    """Thread-safe; blocking."""
+
+    def __init__(
+        self, root: Root, documents: Documents, archives: Archives, index: Index, follower: Follower,
+        pool: ThreadPoolExecutor,
+    ) -> None:  # fmt: skip
+        self._root = root
+        self._documents = documents
+        self._archives = archives
+        self._index = index
+        self._pool = pool
+        self._lag = LagFinder(root.feed, documents, archives, follower)
+        self._lock = threading.Lock()
+        self._rankings: OrderedDict[str, _Ranking] = OrderedDict()
+
+    # -- ranked
+
+    def ranked(
+        self, query: Ranked, wanted: Wanted, *, limit: int, after: Sequence[object] | None, budget: Budget
+    ) -> Found:
+        """Raises: IndexUnusable: there is none now. InvalidArgument: `after` is not of this search."""
+        begin = parse_after(after, *_CURSOR)
+        signature = _signature(query, wanted)
+        ranking = self._kept(str(begin[0]), signature) if begin else None
+        start = int(begin[1]) if begin and ranking else 0
+        name = str(begin[0]) if begin and ranking else ""
+        if ranking is None:
+            ranking = self._rank(query, wanted, budget, signature)
+            if begin:
+                place = begin[2:]
+                start = sum(not comes_after(_place(entry), place, 2) for entry in ranking.entries)
+        return self._page(name, ranking, query, wanted, start, limit, budget)
+
+    def _kept(self, name: str, signature: bytes) -> _Ranking | None:
+        with self._lock:
+            found = self._rankings.get(name)
+            if found is None or found.signature != signature:
+                return None
+            self._rankings.move_to_end(name)
+            return found
+
+    def _keep(self, ranking: _Ranking) -> str:
+        with self._lock:
+            name = hashlib.sha256(ranking.signature + str(id(ranking)).encode()).hexdigest()[:16]
+            self._rankings[name] = ranking
+            while len(self._rankings) > _KEPT_RANKINGS:
+                self._rankings.popitem(last=False)
+            return name
+
+    def _rank(self, query: Ranked, wanted: Wanted, budget: Budget, signature: bytes) -> _Ranking:
+        state = self._lag.wait()
+        with self._index.view(budget.is_spent) as view:
+            lag = self._lag.find(state, view.library, wanted.workspace_ids, wanted.kinds)
+            terms = query.terms.wanted
+            evidence, entries = self._indexed(view, terms, query.terms.excluded, wanted, lag)
+            if evidence.is_empty and query.terms.weak and not lag.keys and not lag.note:
+                terms = query.terms.weak
+                evidence, entries = self._indexed(view, terms, query.terms.excluded, wanted, lag)
+            library = view.library
+        notes = [lag.note] if lag.note else []
+        is_complete = True
+        if lag.documents or lag.sessions:
+            scanned, problem = self._scanned(query, wanted, lag, budget)
+            entries = sorted([*entries, *scanned], key=lambda entry: (entry.score, entry.at), reverse=True)
+            if problem:
+                notes.append(problem)
+                is_complete = False
+        if evidence.capped:
+            words = ", ".join(dict.fromkeys(evidence.capped))
+            notes.append(f"of very common words ({words}) only the newest {MOST_ROWS:,} places or fewer were ranked")
+        return _Ranking(signature, entries, terms, evidence.weights, library, "; ".join(notes), is_complete)
+
+    def _indexed(
+        self, view: View, terms: Sequence[Term], excluded: Sequence[Term], wanted: Wanted, lag: Lag
+    ) -> tuple[Evidence, list[Entry]]:
+        is_wanted = _filter_of(view.library, wanted, lag)
+        speakers = frozenset(number for number, role in ROLES.items() if role == wanted.scope.role)
+        scope = RowScope(view.library, is_wanted, speakers if wanted.scope.role else frozenset())
+        tables: list[Table] = []
+        if wanted.kinds & DOCUMENT_KINDS and wanted.scope.role is None:
+            tables.append("written")
+        if "session" in wanted.kinds:
+            tables.append("spoken")
+        evidence = gather(view, terms, excluded, scope, tables)
+        has_times = wanted.scope.since is not None or wanted.scope.until is not None
+        found = rank(
+            view.library, evidence, is_wanted or _everything, per_source=wanted.per_source, alternatives=has_times
+        )
+        return evidence, found
+
+    def _scanned(self, query: Ranked, wanted: Wanted, lag: Lag, budget: Budget) -> tuple[list[Entry], str]:
+        """What the index does not hold, searched in the files; and what went wrong."""
+        entries: list[Entry] = []
+        problems: list[str] = []
+        scope = wanted.scope
+        if lag.documents and scope.role is None:
+            with Corpus(self._root, self._documents, wanted.workspace_ids, budget, set(lag.documents)) as corpus:
+                found = ranked_knowledge.search_ranked(
+                    corpus, self._root.feed, query, since=scope.since, until=scope.until, limit=_SCANNED, after=None
+                )
+            entries += _entries_of(found, 6)
+            problems += [] if found.is_complete else [found.note]
+        if lag.sessions:
+            found = ranked_sessions.search_ranked(
+                self._archives, self._root.feed, self._pool, query, wanted.workspace_ids, scope,
+                limit=_SCANNED, after=None, budget=budget.part(),
+                only=(archive for archive in lag.sessions if _is_in_time(archive, scope)),
+            )  # fmt: skip
+            entries += _entries_of(found, 7, wanted.per_source)
+            problems += [] if found.is_complete else [found.note]
+        return entries, "; ".join(problems)
+
+    def _page(
+        self, name: str, ranking: _Ranking, query: Ranked, wanted: Wanted, start: int, limit: int, budget: Budget
+    ) -> Found:
+        matcher = Matcher(Terms(ranking.terms, query.terms.excluded))
+        excerpts = Excerpts(self._documents, self._archives, matcher, ranking.terms, ranking.weights, wanted.scope)
+        hits: list[Hit] = []
+        places: list[After] = []
+        is_cut = False
+        for number in range(start, len(ranking.entries)):
+            if len(hits) == limit or (hits and budget.is_spent()):
+                name = name or self._keep(ranking)
+                places = [(name, *place[1:]) for place in places]
+                is_cut = len(hits) < limit
+                note = "; ".join(filter(None, [ranking.note, budget.reason if is_cut else ""]))
+                return Found(hits, places[-1], ranking.is_complete and not is_cut, note, places)
+            entry = ranking.entries[number]
+            hit = excerpts.hit(ranking.library, entry)
+            if hit is None or (wanted.is_distinct and ranking.shown.setdefault(_passage(hit), number) != number):
+                continue
+            hits.append(hit)
+            places.append((name, number + 1, *_place(entry)))
+        if hits and not name:
+            name = self._keep(ranking)
+            places = [(name, *place[1:]) for place in places]
+        return Found(hits, None, ranking.is_complete, ranking.note, places)
+
+    # -- exact
+
+    def exact_sessions(
+        self, query: Exact, workspace_ids: Sequence[WorkspaceId], scope: Scope, *, limit: int,
+        after: Sequence[object] | None, budget: Budget,
+    ) -> Found:  # fmt: skip
+        """Raises: IndexUnusable: there is none now. InvalidArgument: `after` is not of this search."""
+        candidates, note = self._candidates(query, tuple(dict.fromkeys(workspace_ids)), scope, budget)
+        found = sessions.search_exact(
+            self._archives, self._pool, query, workspace_ids, scope, limit=limit, after=after, budget=budget,
+            candidates=candidates,
+        )  # fmt: skip
+        if note and found.is_complete:
+            return Found(found.hits, found.next, True, note, found.places)
+        return found
+
+    def _candidates(
+        self, query: Exact, workspace_ids: tuple[WorkspaceId, ...], scope: Scope, budget: Budget
+    ) -> tuple[_Candidates | None, str]:
+        texts = [text for text in _sure_texts(query) if len(text) >= 3]
+        if not texts:
+            return None, ""
+        state = self._lag.wait()
+        with self._index.view(budget.is_spent) as view:
+            library = view.library
+            wanted = Wanted(workspace_ids, frozenset({"session"}), scope)
+            lag = self._lag.find(state, library, workspace_ids, wanted.kinds)
+            rows_scope = RowScope(library, _filter_of(library, wanted, lag), frozenset())
+            rows = view.grams(texts, rows_scope, max(_MANY_ROWS, rows_scope.count // _MANY_SHARE))
+        if rows is None:
+            return None, ""
+        lines: dict[Source, set[int]] = {}
+        for row in rows:
+            segment = library.segment_of(row)
+            if segment is not None and segment.source is not None:
+                lines.setdefault(segment.source, set()).add(segment.lines[row - segment.first_row])
+        ids = set(workspace_ids)
+        unread = [library.sources[number] for number in list(library.unread)]
+        whole = [source for source in unread if source.workspace_id in ids and source.kind == "session"]
+        return _Candidates(self._archives, lines, whole, lag.sessions), lag.note
+
+
+class _Candidates:
+    """Where in which sessions the index, or that it does not know, allows a match."""
+
+    def __init__(
+        self, archives: Archives, lines: dict[Source, set[int]], whole: Sequence[Source], behind: Sequence[Archive]
+    ) -> None:
+        self._archives = archives
+        self._lines = {
+            (source.workspace_id, source.key): (source.etag, sorted(found)) for source, found in lines.items()
+        }
+        sources = {(source.workspace_id, source.key): source for source in (*lines, *whole)}
+        for source in whole:
+            self._lines.pop((source.workspace_id, source.key), None)
+        self._sources = sorted(sources.values(), key=lambda source: source.place, reverse=True)
+        self._behind = sorted(behind, key=place_of, reverse=True)
+
+    def archives(self, scope: Scope, begin: Sequence[object] | None) -> Iterator[Archive]:
+        indexed = (archive for archive in map(self._found, self._sources) if archive is not None)
+        last = None
+        for archive in heapq.merge(indexed, self._behind, key=place_of, reverse=True):
+            place = place_of(archive)
+            if place != last and _is_in_time(archive, scope) and (begin is None or place <= tuple(begin[:3])):
+                yield archive
+            last = place
+
+    def _found(self, source: Source) -> Archive | None:
+        try:
+            return self._archives.find(WorkspaceId(source.workspace_id), SessionId(source.key))
+        except NotFound:
+            return None
+
+    def lines_of(self, archive: Archive) -> Sequence[int] | None:
+        etag, lines = self._lines.get((archive.workspace_id, archive.session_id), ("", ()))
+        return lines if etag == archive.sha256 else None
+
+
+def _everything(_: Source) -> bool:
+    return True
+
+
+def _filter_of(library: Library, wanted: Wanted, lag: Lag) -> Callable[[Source], bool] | None:
+    """Which sources count; None when all do."""
+    ids = set(wanted.workspace_ids)
+    scope = wanted.scope
+    has_all_kinds = {"session", *DOCUMENT_KINDS} <= wanted.kinds
+    is_limited = bool(lag.keys or scope.session_id) or scope.since is not None or scope.until is not None
+    if library.workspaces <= ids and has_all_kinds and not is_limited:
+        return None
+
+    def is_wanted(source: Source) -> bool:
+        if source.workspace_id not in ids or source.kind not in wanted.kinds or lag.covers(source):
+            return False
+        if scope.session_id and source.key != scope.session_id:
+            return False
+        if scope.until is not None and source.kind == "session" and source.at >= scope.until:
+            return False
+        return scope.since is None or max(source.at, source.ended_at) >= scope.since
+
+    return is_wanted
+
+
+def _is_in_time(archive: Archive, scope: Scope) -> bool:
+    return scope.may_hold(archive) and (scope.until is None or archive.started_at < scope.until)
+
+
+def _place(entry: Entry) -> tuple[float, str, str, str, str]:
+    return entry.score, entry.at, entry.kind, entry.workspace_id, entry.key
+
+
+def _signature(query: Ranked, wanted: Wanted) -> bytes:
+    scope = wanted.scope
+    filters = (scope.role, scope.since, scope.until, scope.session_id, wanted.per_source, wanted.is_distinct)
+    parts = [query.text, *wanted.workspace_ids, *sorted(wanted.kinds), *filters]
+    return hashlib.sha256(orjson.dumps([str(part).encode("utf-8", "replace").decode() for part in parts])).digest()
+
+
+def _passage(hit: Hit) -> str:
+    """What makes two hits the same to a reader."""
+    return hit.snippet.replace("«", "").replace("»", "")
+
+
+def _entries_of(found: Found, weights_at: int, per_source: int = 1) -> list[Entry]:
+    """Hits of a scan as entries, their scores brought to the same height."""
+    entries: list[Entry] = []
+    counts: dict[tuple[str, str, str], int] = {}
+    for hit, place in zip(found.hits, found.places, strict=True):
+        key = hit.kind, hit.workspace_id, hit.key
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] > per_source:
+            continue
+        weight = sum(part for part in place[weights_at:] if isinstance(part, float)) or 1.0
+        score = round(_SCAN_SHARE * hit.score / weight, 6)
+        hit = Hit(hit.kind, hit.workspace_id, hit.key, hit.line, hit.role, hit.title, hit.at, hit.snippet, score)
+        entries.append(Entry(score, hit.at, *key, (), hit))
+    return entries
+
+
+def _sure_texts(query: Exact) -> list[str]:
+    """What every match holds, as the table of grams knows it: its case does not matter, line ends and all else do."""
+    if not query.literals.ignores_case:
+        return list(query.literals.texts)
+    pieces: list[str] = []
+    for text in query.literals.texts:
+        piece = ""
+        for character in text:
+            if character.isascii():
+                piece += character
+            else:
+                pieces.append(piece)
+                piece = ""
+        pieces.append(piece)
+    return pieces

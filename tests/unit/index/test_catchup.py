@@ -1,0 +1,293 @@
+"""The index follows the feed, goes on where it stopped, and is made anew when it has to be."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from federated_memory.index.file import SCHEMA_VERSION, IndexFull, IndexUnusable
+from federated_memory.index.sessions import Stopped
+from tests.unit.index.rig import Rig, call, keys, turn
+
+
+@pytest.mark.spec("INDEX-1")
+def test_writes_edits_by_hand_and_deletions_arrive(rig: Rig) -> None:
+    rig.write("kept.md", "# Kept\n\nabout zeppelins\n")
+    rig.write("gone.md", "about zeppelins\n")
+    rig.write_overview("# Demo\n\na zeppelin service\n")
+    rig.upload("s", turn("user", "where do zeppelins land?"))
+    rig.catch_up()
+    rig.delete("gone.md")
+    rig.edit_by_hand("new/by hand.md", "zeppelin, by hand\n")
+    rig.scan.workspace("home")  # type: ignore[arg-type]
+    rig.catch_up()
+
+    assert rig.contents() == rig.rebuilt()
+    assert sorted(keys(rig.memory("zeppelin"))) == ["kept.md", "new/by hand.md", "overview.md", "s"]
+
+
+@pytest.mark.spec("INDEX-4")
+def test_of_a_session_that_grew_only_the_new_lines_are_indexed(rig: Rig) -> None:
+    rig.upload("s", b"".join(turn("user", f"turn number {number}") for number in range(300)))
+    rig.catch_up()
+    before = rig.rows_written()
+
+    rig.append("s", turn("assistant", "the zeppelin has landed"))
+    rig.catch_up()
+
+    assert rig.rows_written() == before + 1
+    assert [hit.line for hit in rig.sessions("zeppelin").hits] == [300]
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-4")
+def test_many_small_appends_cost_a_row_each_and_end_as_one_upload_does(rig: Rig) -> None:
+    lines = [turn("user", f"turn number {number} {'x' * (number * 7 % 900)}") for number in range(120)]
+    rig.upload("s", lines[0])
+    for line in lines[1:]:
+        rig.append("s", line)
+        rig.catch_up()
+
+    assert rig.rows_written() == len(lines)
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-4")
+def test_an_unterminated_last_line_is_indexed_and_read_again_when_it_goes_on(rig: Rig) -> None:
+    first, second = turn("user", "a zeppelin"), turn("assistant", "and a submarine, in full")
+    rig.upload("s", first + second[:40])
+    rig.catch_up()
+    assert rig.contents() == rig.rebuilt()
+
+    rig.append("s", second[40:] + turn("user", "thanks"))
+    rig.catch_up()
+
+    assert [hit.line for hit in rig.sessions("submarine").hits] == [1]
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-4")
+def test_what_a_session_held_before_it_diverged_is_found_no_more(rig: Rig) -> None:
+    rig.upload("s", turn("user", "about zeppelins") * 3)
+    rig.catch_up()
+    rig.upload("s", turn("user", "about submarines") * 4)
+    rig.catch_up()
+
+    assert rig.sessions("zeppelins").hits == []
+    assert rig.sessions("zeppelins", "literal").hits == []
+    assert len(rig.sessions("submarines", "literal").hits) == 4
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-4")
+def test_a_long_session_is_indexed_in_steps_and_goes_on_after_a_stop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federated_memory.index.sessions._STEP_BYTES", 300_000)
+    monkeypatch.setattr("federated_memory.index.catchup._TRANSACTION_BYTES", 1)
+    rig.upload("s", b"".join(turn("user", f"{number} {'filler ' * 300}") for number in range(900)))
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: int) -> None:
+        raise Killed
+
+    for _ in range(3):
+        with pytest.raises(Killed):
+            rig.follower.catch_up(die)
+        rig.reopen()
+    written = rig.rows_written()
+    rig.catch_up()
+
+    assert 100 < written < 900
+    assert rig.rows_written() == 900
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-4", "FIND-9")
+def test_a_line_of_over_4_mib_is_left_to_a_scan(rig: Rig) -> None:
+    rig.upload("s", turn("user", "before") + turn("user", "needle " + "x" * 5_000_000) + turn("user", "after needle"))
+    rig.catch_up()
+
+    assert [hit.line for hit in rig.sessions("after").hits] == [2]
+    found = rig.sessions("needle", "literal")
+    assert [hit.line for hit in found.hits] == [2]
+    assert "4 MiB" in found.note
+    rig.append("s", turn("user", "later"))
+    rig.catch_up()
+    assert rig.contents() == rig.rebuilt()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+
+
+def without_a_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE spoken")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"no database at all " * 5_000),
+    "truncated": truncate,
+    "newer": newer,
+    "without a table": without_a_table,
+}
+
+
+@pytest.mark.spec("INDEX-9")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_index_is_made_anew_and_searches_answer_meanwhile(rig: Rig, damage: str) -> None:
+    rig.write("note.md", "about zeppelins\n" + "filler words\n" * 2_000)
+    rig.upload("s", turn("user", "where do zeppelins land?"))
+    rig.catch_up()
+    rig.close()
+    DAMAGES[damage](rig.index_path)
+    rig.open()
+
+    before = rig.memory("zeppelins")
+    with pytest.MonkeyPatch.context():
+        for _ in range(2):  # damage that only shows in use is found by the first
+            try:
+                rig.catch_up()
+            except IndexUnusable:
+                continue
+    after = rig.memory("zeppelins")
+
+    assert sorted(keys(before)) == sorted(keys(after)) == ["note.md", "s"]
+    assert "searched directly" in before.note
+    assert after.note == ""
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-9")
+def test_an_index_of_another_root_is_never_served(rig: Rig, tmp_path: Path) -> None:
+    other = Rig(tmp_path / "other")
+    other.write("secret.md", "about zeppelins\n")
+    other.write("note.md", "about zeppelins\n")
+    other.catch_up()
+    other.close()
+    rig.write("note.md", "about submarines\n")
+    rig.close()
+    rig.index_path.unlink(missing_ok=True)
+    other.index_path.rename(rig.index_path)
+    rig.open()
+
+    assert rig.memory("zeppelins").hits == []
+    rig.catch_up()
+    assert rig.memory("zeppelins").hits == []
+    assert keys(rig.memory("submarines")) == ["note.md"]
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-9")
+def test_an_index_that_is_ahead_of_a_restored_state_is_compared_with_the_files(rig: Rig) -> None:
+    rig.write("note.md", "about submarines\n")
+    rig.write("later.md", "about zeppelins\n")
+    rig.catch_up()
+    rig.close()
+    with closing(sqlite3.connect(rig.index_path)) as connection:
+        connection.execute("UPDATE meta SET value = 99 WHERE key = 'cursor'")
+        connection.commit()
+    rig.open()
+    rig.delete("later.md")
+
+    assert rig.memory("zeppelins").hits == []
+    rig.catch_up()
+    assert rig.memory("zeppelins").hits == []
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-1")
+def test_a_second_writer_loses_no_rows(rig: Rig) -> None:
+    """Two followers of one file, as two processes would be; each change is indexed by whoever comes first."""
+    from federated_memory.index import Follower
+    from federated_memory.index.file import IndexFile
+
+    second = IndexFile(rig.index_path)
+    other = Follower(rig.root, rig.documents, rig.archives, second)
+    for number in range(6):
+        rig.write(f"{number}.md", f"note {number}\n")
+        rig.upload(f"s{number}", turn("user", f"said {number}"))
+        (rig.follower if number % 2 else other).catch_up()
+    rig.append("s1", turn("user", "more"))
+    other.catch_up()
+    rig.append("s1", turn("user", "and more"))
+    rig.catch_up()
+    other.catch_up()
+    other.close()
+
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-1")
+def test_a_rebuild_forgets_what_is_dead_and_finds_the_same(rig: Rig) -> None:
+    for number in range(5):
+        rig.upload("s", turn("user", f"version {number}") * 3)
+        rig.catch_up()
+    assert rig.rows_written() == 15
+
+    rig.follower.rebuild()
+    rig.catch_up()
+
+    assert rig.rows_written() == 3
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-3")
+def test_calls_and_answers_of_this_memory_rank_below_all_else(rig: Rig) -> None:
+    echo = "2 hits. Data:\n<<<0a1b2c3d\n- home s offset=3 how zeppelins land, zeppelin zeppelin\n0a1b2c3d>>>"
+    rig.upload("echo", call("mcp__federated-memory__search_memory", query="how zeppelins land") + turn("tool", echo))
+    rig.upload("said", turn("user", "x " * 400 + "zeppelins somewhere"))
+    rig.upload("tool", turn("tool", "y " * 400 + "zeppelins somewhere"))
+    rig.catch_up()
+
+    assert keys(rig.memory("how do zeppelins land")) == ["said", "tool", "echo"]
+
+
+@pytest.mark.spec("INDEX-9")
+def test_the_floor_of_free_space_stops_indexing_and_nothing_else(rig: Rig) -> None:
+    rig.follower._min_free_bytes = 2**62
+    rig.write("note.md", "about zeppelins\n")
+
+    with pytest.raises(IndexFull):
+        rig.catch_up()
+    found = rig.memory("zeppelins")
+    rig.follower._min_free_bytes = 0
+    rig.catch_up()
+
+    assert keys(found) == ["note.md"]
+    assert "searched directly" in found.note
+    assert rig.memory("zeppelins").note == ""
+
+
+@pytest.mark.spec("INDEX-1")
+def test_a_stop_in_the_middle_undoes_the_transaction_and_loses_nothing(rig: Rig) -> None:
+    rig.upload("s", turn("user", "about zeppelins") * 50)
+    rig.follower._stopping.set()
+    with pytest.raises(Stopped):
+        rig.catch_up()
+    rig.reopen()
+    rig.catch_up()
+
+    assert rig.rows_written() == 50
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-8")
+def test_a_search_waits_for_the_follower_and_sees_every_write(rig: Rig) -> None:
+    rig.follower.start()
+    for number in range(30):
+        rig.write(f"{number}.md", f"zeppelin{number}\n")
+        assert keys(rig.memory(f"zeppelin{number}")) == [f"{number}.md"]
+    rig.follower.stop()
