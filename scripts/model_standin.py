@@ -104,7 +104,7 @@ class Request:
 
 
 class ModelStandin:
-    """The stand-in as a context manager: serves on a free loopback port until left.
+    """The stand-in as a context manager: serves on a free port of `address` until left.
 
     `on_event(kind, name, value)` is told of each scripted call (`call`), of its result (`result`,
     `error`) and of the final text (`say`), for a person who watches.
@@ -116,6 +116,7 @@ class ModelStandin:
         *,
         tool_prefix: str = MCP_PREFIX,
         on_event: Callable[[str, str, Any], None] | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.requests: list[Request] = []
         self.problems: list[str] = []
@@ -124,6 +125,7 @@ class ModelStandin:
         self._steps = list(steps)
         self._tool_prefix = tool_prefix
         self._on_event = on_event
+        self._address = address
         self._calls: dict[str, Call] = {}  # by tool_use id
         self._answers: dict[str, list[dict[str, Any]]] = {}  # by conversation: a repeated request gets the same step
         self._next = 0
@@ -134,10 +136,10 @@ class ModelStandin:
     @property
     def url(self) -> str:
         assert self._server is not None, "the stand-in serves only inside its `with` block"
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self._address}:{self._server.server_address[1]}"
 
     def __enter__(self) -> ModelStandin:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server = ThreadingHTTPServer((self._address, 0), _handler_of(self))
         self._server.daemon_threads = True
         self._server.block_on_close = False  # an agent may leave its keep-alive connections open
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

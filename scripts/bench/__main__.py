@@ -6,11 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
-from scripts.bench import archive, knowledge, protocol, resources
+from scripts.bench import archive, knowledge, protocol, resources, search
 from scripts.bench.harness import Bench, Options, run_benches
 from scripts.bench.report import as_json, table
 
-GROUPS: tuple[ModuleType, ...] = (protocol, knowledge, archive, resources)
+GROUPS: tuple[ModuleType, ...] = (protocol, knowledge, archive, resources, search)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(benches: list[Bench], given: argparse.Namespace) -> int:
     given.dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="bench-", dir=given.dir) as folder:
-        options = Options(folder=Path(folder, "work").resolve(), quick=given.quick, only=given.only)
+        options = Options(folder=Path(folder, "work").resolve(), quick=given.quick, large=given.large, only=given.only)
         outcome = run_benches(benches, options, lambda line: print(line, file=sys.stderr, flush=True))
     print(table(outcome))
     if given.json:
@@ -40,6 +40,7 @@ def measure(benches: list[Bench], given: argparse.Namespace) -> int:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description="Measure speed as ratios.")
     parser.add_argument("--quick", action="store_true", help="small data, few rounds; gates on size only reported")
+    parser.add_argument("--large", action="store_true", help="also search 1 GB (made once, in .cache), some minutes")
     parser.add_argument("--only", default="", metavar="PATTERN", help="benches whose name starts with or matches this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     parser.add_argument("--list", action="store_true", help="name the benches and stop")

@@ -46,6 +46,7 @@ class Options:
 
     folder: Path
     quick: bool = False
+    large: bool = False
     only: str = ""
 
     def size(self, full: int, quick: int) -> int:
