@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check fmt e2e fault clients bench build clean setup
+.PHONY: help run test check fmt e2e fault clients bench bench-quality bench-peers build clean setup
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed (PYTHON=... make)"; exit 1; }
@@ -25,15 +25,16 @@ test: $(READY) ## unit and contract tests
 	$(BIN)/python -m pytest -n auto
 
 check: $(READY) ## format, lint, types
-	$(BIN)/ruff format --check src tests scripts
-	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src client tests scripts
+	$(BIN)/ruff check src client tests scripts
 	$(BIN)/mypy
+	$(BIN)/mypy --strict client/memory_sync.py
 	$(BIN)/python scripts/settings_table.py --check
-	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/gen_corpus.py scripts/node_tools.py scripts/model_standin.py
+	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/node_tools.py scripts/model_standin.py
 
 fmt: $(READY) ## put the code into its form
-	$(BIN)/ruff check --fix src tests scripts
-	$(BIN)/ruff format src tests scripts
+	$(BIN)/ruff check --fix src client tests scripts
+	$(BIN)/ruff format src client tests scripts
 
 e2e: $(READY) ## real servers, real clients (installs Node 22 and the clients from npm once)
 	$(BIN)/python scripts/node_tools.py
@@ -48,6 +49,12 @@ clients: $(READY) ## the main job with the real Claude Code CLI, step by step
 
 bench: $(READY) ## ratios against references measured in the same run
 	$(BIN)/python -m scripts.bench $(BENCH)
+
+bench-quality: $(READY) ## how well search finds, on labelled sets made from seeds (BENCH=--split=test)
+	$(BIN)/python -m scripts.quality $(BENCH)
+
+bench-peers: $(READY) ## other memory servers on the same texts (installs them once)
+	$(BIN)/python -m scripts.bench.peers $(BENCH)
 
 build: $(READY) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --installer pip

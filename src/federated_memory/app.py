@@ -19,6 +19,9 @@ from starlette.types import ASGIApp
 from federated_memory.auth.binding import Bindings
 from federated_memory.auth.policy import Policy
 from federated_memory.auth.tokens import Tokens
+from federated_memory.index import Follower, Index
+from federated_memory.index.file import IndexFile
+from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
 from federated_memory.service.services import Services, build_services
@@ -30,6 +33,8 @@ from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
 from federated_memory.tools.server import MemoryServer
+from federated_memory.web.client_files import ClientFiles
+from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
 from federated_memory.web.problems import ERROR_HANDLERS
@@ -39,6 +44,8 @@ from federated_memory.web.streams import Streams
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
+_SECRETS_SECONDS = 5.0
+"""Nobody waits for the counts, and looking soon would take the processor from those who upload."""
 _MCP_SESSION_IDLE_SECONDS = 3_600
 
 
@@ -62,6 +69,8 @@ def open_services(settings: Settings) -> Services:
         registry = Registry(root)
         documents = Documents(root, journal, max_bytes=settings.max_document_bytes)
         archives = Archives(root, max_session_bytes=settings.max_session_bytes, lease_wait_seconds=0)
+        index_file = IndexFile(root.path / "_meta" / "index.sqlite3")
+        index = Follower(root, documents, archives, index_file, min_free_bytes=settings.min_free_bytes)
         core = Core(
             settings=settings,
             root=root,
@@ -70,7 +79,15 @@ def open_services(settings: Settings) -> Services:
             journal=journal,
             scan=Scan(root, documents),
             archives=archives,
-            search=Search(root, documents, archives, timeout_seconds=settings.search_timeout_seconds),
+            index=index,
+            search=Search(
+                root,
+                documents,
+                archives,
+                timeout_seconds=settings.search_timeout_seconds,
+                index=Index(index_file),
+                follower=index,
+            ),
             tokens=Tokens(root, ai=_secret(settings.mcp_token), sync=_secret(settings.sync_token)),
             policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
         )
@@ -84,6 +101,7 @@ def open_services(settings: Settings) -> Services:
 def close_services(services: Services) -> None:
     """Make everything durable as files, and give the root back."""
     services.core.search.close()
+    services.core.index.close()
     services.core.journal.flush()
     services.core.root.close()
 
@@ -105,19 +123,38 @@ def build_app(services: Services) -> App:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         streams.start()
-        async with server.session_manager.run(), anyio.create_task_group() as background:
-            background.start_soon(_recover, services)
-            background.start_soon(_repeat, _FLUSH_SECONDS, services.core.journal.flush)
-            background.start_soon(_repeat, settings.scan_interval_seconds, lambda: _scan(services))
+        async with server.session_manager.run(), background_work(services):
             yield
-            background.cancel_scope.cancel()
 
     starlette = Starlette(
-        routes=[*inner.routes, *Routes(services).all(), *health_routes(services.status)],
+        routes=[
+            *inner.routes,
+            *Routes(services).all(),
+            *EnrolRoutes(services).all(),
+            *ClientFiles(client_folder(), settings).all(),
+            *health_routes(services.status),
+        ],
         exception_handlers=ERROR_HANDLERS,
         lifespan=lifespan,
     )
     return App(services, streams, Gate(starlette, settings, services.core.tokens, streams))
+
+
+@contextlib.asynccontextmanager
+async def background_work(services: Services) -> AsyncIterator[None]:
+    """Recovery, flushing, scanning and indexing, for as long as somebody is served."""
+    services.core.index.start()
+    try:
+        async with anyio.create_task_group() as background:
+            background.start_soon(_recover, services)
+            background.start_soon(_repeat, _FLUSH_SECONDS, services.core.journal.flush)
+            background.start_soon(_repeat, services.core.settings.scan_interval_seconds, lambda: _scan(services))
+            background.start_soon(_repeat, _SECRETS_SECONDS, services.secrets.catch_up)
+            yield
+            background.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(services.core.index.stop)
 
 
 def content_folder() -> Path:

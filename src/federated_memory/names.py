@@ -165,3 +165,8 @@ def shown(text: str, limit: int = 80) -> str:
     """An untrusted name for a message: one line of printable ASCII in quotes, cut at `limit` characters."""
     cut = text if len(text) <= limit else text[:limit] + "…"
     return '"' + cut.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+
+
+def is_seen(character: str) -> bool:
+    """Whether a reader sees the character: no control or format character, and nothing else that is invisible."""
+    return character.isprintable() and character not in _INVISIBLE

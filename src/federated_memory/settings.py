@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     public_url: str = Field(
         default="", validation_alias=_plain("PUBLIC_URL"), description="Origin that clients reach this server by."
     )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file that the proxy in front serves; invitations tell other machines its fingerprint.",
+    )
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
         default=(), description="Addresses or networks, comma-separated, whose `X-Forwarded-For` counts."
     )
@@ -76,6 +80,9 @@ class Settings(BaseSettings):
     scan_interval_seconds: float = Field(default=60, gt=0, description="Pause between looks for files edited by hand.")
     search_timeout_seconds: float = Field(default=10, gt=0, description="A search answers with what it has by then.")
     binding_days: int = Field(default=30, gt=0, description="How long a binding is good for.")
+    secret_policy: Literal["report", "refuse"] = Field(
+        default="report", description="Secrets in what is stored: `report` counts them, `refuse` refuses the write."
+    )
     bench_noop: bool = Field(default=False, description="Offer a `noop` tool, for benchmarks.")
 
     @model_validator(mode="before")

@@ -43,7 +43,8 @@ def everything(home: Home, binding: str) -> list[tuple[str, dict[str, Any]]]:
         ("upload_session", {"session_id": "s", "content": "{}\n{}\n", **upload}),
         ("upload_session", {"session_id": "s", "content": "{}", "content_base64": "e30=", **upload}),
         ("upload_session", {"session_id": "s", "content_base64": "!!!", **upload}),
-        ("list_sessions", where), ("read_session", {"session_id": "s", **where}),
+        ("get_brief", bound), ("get_brief", where), ("list_sessions", where),
+        ("read_session", {"session_id": "s", **where}),
         ("read_session", {"session_id": "gone", **where}), ("search_knowledge", {"query": "hello"}),
         ("search_knowledge", {"query": "(", "mode": "regex"}), ("search_sessions", {"query": "hello", **where}),
         ("search_sessions", {"query": "hello", "cursor": "!"}), ("list_workspaces", {"limit": 0}),
@@ -54,7 +55,7 @@ def everything(home: Home, binding: str) -> list[tuple[str, dict[str, Any]]]:
 def all_routes(server: Server, home: Home, token: str, binding: str) -> None:
     http = server.http(token, x_memory_binding=binding, x_write_token=home.write_token)
     for method, path in [
-        ("GET", "/api/v1/workspaces"), ("GET", home.url()), ("GET", home.url("/overview")),
+        ("GET", "/api/v1/workspaces"), ("GET", "/api/v1/brief"), ("GET", home.url()), ("GET", home.url("/overview")),
         ("GET", home.url("/knowledge")), ("GET", home.url("/knowledge/u.md")), ("GET", home.url("/versions/u.md")),
         ("GET", home.url("/sessions")), ("GET", home.url("/sessions/s")), ("HEAD", home.url("/sessions/s")),
         ("GET", "/api/v1/tokens"), ("GET", "/api/v1/status"), ("GET", "/healthz"), ("GET", "/readyz"),
@@ -124,7 +125,7 @@ def on_disk(server: Server) -> bytes:
 
 MARK = "canary-argument-77f1"
 LEGIT: dict[str, dict[str, Any]] = {
-    "get_overview": {}, "list_workspaces": {}, "list_knowledge": {"workspace_id": "box-claude-home"},
+    "get_brief": {}, "get_overview": {}, "list_workspaces": {}, "list_knowledge": {"workspace_id": "box-claude-home"},
     "read_knowledge": {"workspace_id": "box-claude-home", "path": "gone.md"},
     "knowledge_history": {"workspace_id": "box-claude-home", "path": "gone.md"},
     "list_sessions": {}, "read_session": {"workspace_id": "box-claude-home", "session_id": "gone"},

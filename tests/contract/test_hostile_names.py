@@ -41,6 +41,7 @@ PATH_ARGUMENTS: dict[str, tuple[str, Arguments]] = {
     "upload_knowledge": (SYNC_TOKEN, lambda h, name: {**_upload(h), "path": name, "text": "evil"}),
 }
 ID_ARGUMENTS: dict[str, tuple[str, str, Arguments]] = {
+    "get_brief": ("get_brief", AI_TOKEN, lambda _, name: {"workspace_id": name}),
     "get_overview": ("get_overview", AI_TOKEN, lambda _, name: {"workspace_id": name}),
     "list_knowledge": ("list_knowledge", AI_TOKEN, lambda _, name: {"workspace_id": name}),
     "read_knowledge": ("read_knowledge", AI_TOKEN, lambda _, name: {"workspace_id": name, "path": "a.md"}),
@@ -75,7 +76,14 @@ ID_ARGUMENTS: dict[str, tuple[str, str, Arguments]] = {
         lambda h, name: {**_upload(h), "session_id": name, "content": "{}\n{}\n"},
     ),
 }
-EMPTY_IS_ABSENT = {"get_overview", "list_sessions", "search_knowledge", "search_sessions", "register_workspace"}
+EMPTY_IS_ABSENT = {
+    "get_brief",
+    "get_overview",
+    "list_sessions",
+    "search_knowledge",
+    "search_sessions",
+    "register_workspace",
+}
 PATH_ROUTES = ["GET {h}/knowledge/{name}", "PUT {h}/knowledge/{name}", "DELETE {h}/knowledge/{name}",
                "GET {h}/versions/{name}"]  # fmt: skip
 ID_ROUTES = [
@@ -349,7 +357,7 @@ def _outside(server: Server, home: Home) -> dict[str, tuple[int, int]]:
     """Every file that is not below the workspace's own knowledge and sessions, as size and time of change."""
     own = server.root / "workspaces" / home.workspace_id
     inside = (str(own / "knowledge"), str(own / "sessions"), str(own / "overview.md"), str(own / ".versions"))
-    ours = ("state.sqlite3", "lock")
+    ours = ("state.sqlite3", "index.sqlite3", "lock")
     return {
         str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in sorted(server.root.parent.rglob("*"))

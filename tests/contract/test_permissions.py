@@ -11,14 +11,18 @@ A refused call changes no file, shows nothing of what is stored, and logs exactl
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from federated_memory.auth.tokens import Invitation
 from federated_memory.names import etag_of
+from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.routes import Routes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Home, Http, Server, Wire
 
@@ -31,10 +35,14 @@ CALLERS = (
 TOOLS = """
                      non wrg rev exp | ai  bnd els  wgl rgl mac | syn wrg non glb mac | rea adm adb
 get_overview         401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+get_brief            401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+get_brief_all        401 401 401 401 | B   ok  B    ok  B   ok  | B   B   B   B   B   | B   B   ok
 list_workspaces      401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 list_knowledge       401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 read_knowledge       401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 knowledge_history    401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+search_memory        401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+search_memory_all    401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 search_knowledge     401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 search_knowledge_all 401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 list_sessions        401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
@@ -52,6 +60,7 @@ upload_session       401 401 401 401 | F   F   F    F   F   F   | ok  F   F   F 
 """
 ROUTES = """
                                 non wrg rev exp | ai  bnd els wgl rgl mac | syn wrg non glb mac | rea adm adb
+GET /brief                      401 401 401 401 | B   ok  B   ok  B   ok  | B   B   B   B   B   | B   B   ok
 GET /workspaces                 401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 GET {home}                      401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 POST {home}/plan                401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
@@ -73,6 +82,12 @@ POST {home}/reissue             401 401 401 401 | F   F   F   F   F   F   | F   
 GET /tokens                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 POST /tokens                    401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 DELETE /tokens/spare            401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /invitations                401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+POST /invitations               401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+DELETE /invitations/{invited}   401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+POST /enroll                    F   F   F   F   | F   F   F   F   F   F   | F   F   F   F   F   | F   F   F
+GET /search                     401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+POST /reindex                   401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /status                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /nothing                    401 401 401 401 | 404 404 404 404 404 404 | 404 404 404 404 404 | 404 404 404
 """
@@ -81,11 +96,13 @@ LISTED = {
     "sync": "ru", "sync_glob": "ru", "sync_machine": "ru", "read": "r", "admin": "rwu",
 }  # fmt: skip
 READING = [
+    "get_brief",
     "get_overview",
     "list_workspaces",
     "list_knowledge",
     "read_knowledge",
     "knowledge_history",
+    "search_memory",
     "search_knowledge",
     "list_sessions",
     "read_session",
@@ -94,6 +111,8 @@ READING = [
 WRITING = ["register_workspace", "write_overview", "write_knowledge", "delete_knowledge", "restore_knowledge"]
 UPLOADING = ["register_workspace", "upload_knowledge", "upload_session"]
 CODES = {"F": "forbidden", "N": "not_bound", "C": "conflict", "E": "ok", "B": "ok"}
+INVITED = hashlib.sha256(b"a code").hexdigest()[:12]
+"""The invitation that is there to be withdrawn."""
 MARK = "xyzzy"
 """Stands in everything that the workspace holds, and in no answer that may not show it."""
 LINE = b'{"type":"user","message":{"role":"user","content":"xyzzy"},"timestamp":"2026-11-20T08:00:00Z"}\n'
@@ -203,10 +222,14 @@ def tool_calls(home: Home, caller: Caller) -> dict[str, tuple[str, dict[str, Any
     upload = {**where, "write_token": caller.write_token}
     return {
         "get_overview": ("get_overview", where),
+        "get_brief": ("get_brief", where),
+        "get_brief_all": ("get_brief", bound),
         "list_workspaces": ("list_workspaces", {}),
         "list_knowledge": ("list_knowledge", where),
         "read_knowledge": ("read_knowledge", {**where, "path": "kept.md"}),
         "knowledge_history": ("knowledge_history", {**where, "path": "kept.md", "from_version": 1, "to_version": 2}),
+        "search_memory": ("search_memory", {**where, **search}),
+        "search_memory_all": ("search_memory", search),
         "search_knowledge": ("search_knowledge", {**where, **search}),
         "search_knowledge_all": ("search_knowledge", search),
         "list_sessions": ("list_sessions", where),
@@ -231,11 +254,14 @@ def route_request(http: Http, row: str, home: Home) -> tuple[str, bytes]:
         "POST {home}/plan": json.dumps({"knowledge": {"kept.md": etag_of(b"?")}, "sessions": {}}).encode(),
         "POST /workspaces": b'{"machine": "box", "tool": "claude", "project": "home"}',
         "POST /tokens": b'{"name": "fresh", "role": "read"}',
+        "POST /invitations": b'{"machine": "laptop"}',
+        "POST /enroll": b'{"code": "not one of this server"}',
         "PUT {home}/sessions/s2": LINE + LINE,
         "PATCH {home}/sessions/s1": LINE,
     }
     headers = {"upload_offset": str(len(LINE))} if method == "PATCH" else {}
-    url = "/api/v1" + path.replace("{home}", f"/workspaces/{home.workspace_id}")
+    url = "/api/v1" + path.replace("{home}", f"/workspaces/{home.workspace_id}").replace("{invited}", INVITED)
+    url += f"?query={MARK}&mode=literal" if path == "/search" else ""
     reply = http.request(method, url, bodies.get(row, b"# mine" if method == "PUT" else b""), **headers)
     shown = reply.body + "\n".join(f"{key}: {value}" for key, value in reply.headers.items()).encode()
     if reply.status in (401, 404) or method == "HEAD":
@@ -301,6 +327,10 @@ def test_every_tool_does_what_the_table_says(server: Server, home: Home, other: 
 def test_every_route_does_what_the_table_says(server: Server, home: Home, other: Home, kind: str) -> None:
     caller = caller_of(server, kind, home, other)
     server.token("spare", "read")
+    spare = Invitation(
+        hashlib.sha256(b"a code").hexdigest(), "spare", (), False, "2026-11-21T00:00:00Z", "ops", time.time() + 900
+    )
+    server.services.core.tokens.save(invitations={INVITED: spare})
     given = {"x_memory_binding": caller.binding, "x_write_token": caller.write_token}
     http = server.http(caller.token, **{name: value for name, value in given.items() if value})
     expected = {row: cells[kind] for row, cells in parse_table(ROUTES).items()}
@@ -333,7 +363,7 @@ def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
     routes = {(method, path) for method, path in (row.split(" ") for row in parse_table(ROUTES))}
     served = {
         (method, route.path.removeprefix("/api/v1"))
-        for route in Routes(shared.services).all()
+        for route in (*Routes(shared.services).all(), *EnrolRoutes(shared.services).all())
         for method in route.methods or ()
     }
 
@@ -341,7 +371,8 @@ def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
     generic = {
         (method, path.replace("{home}", "/workspaces/{workspace_id}").replace("/kept.md", "/{path:path}")
          .replace("/new.md", "/{path:path}").replace("/gone.md", "/{path:path}").replace("/s1", "/{session_id}")
-         .replace("/s2", "/{session_id}").replace("/tokens/spare", "/tokens/{name}"))
+         .replace("/s2", "/{session_id}").replace("/tokens/spare", "/tokens/{name}")
+         .replace("{invited}", "{invitation_id}"))
         for method, path in routes
     }  # fmt: skip
     # Every GET answers HEAD as well, by the same code.
@@ -356,15 +387,18 @@ def test_health_is_open_to_everybody(shared: Server, path: str) -> None:
     assert shared.http(None).get(path).status in (200, 503)
 
 
-@pytest.mark.spec("AUTH-1")
+@pytest.mark.spec("AUTH-1", "ENROL-8")
 @pytest.mark.parametrize(
     "target",
     [
         b"/", b"/healthz/", b"//healthz", b"/healthz/../api/v1/status", b"/HEALTHZ", b"/readyz/x", b"/mcp/",
-        b"/api/v1/workspaces/", b"/nothing", b"/%68ealthz/../mcp", b"/healthz%2f..%2fmcp",
+        b"/api/v1/workspaces/", b"/nothing",
+        b"/client", b"/client/", b"/client/config.json", b"/client/../api/v1/status", b"/client/memory_sync.py/x",
+        b"/client//install.sh", b"/CLIENT/install.sh", b"/api/v1/enroll/", b"/api/v1/invitations",
+        b"/%68ealthz/../mcp", b"/healthz%2f..%2fmcp",
     ],
 )  # fmt: skip
-def test_only_the_two_health_routes_are_open(shared: Server, target: bytes) -> None:
+def test_no_path_beside_the_open_ones_is_open(shared: Server, target: bytes) -> None:
     assert shared.exchange("GET", target).status == 401
 
 

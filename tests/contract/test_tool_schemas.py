@@ -13,11 +13,13 @@ from federated_memory.tools.server import INSTRUCTIONS
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Server
 
 TOOLS = [
+    "get_brief",
     "get_overview",
     "list_workspaces",
     "register_workspace",
     "list_knowledge",
     "read_knowledge",
+    "search_memory",
     "search_knowledge",
     "knowledge_history",
     "list_sessions",
@@ -64,7 +66,7 @@ def schemas_of(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.spec("TOOL-1")
-def test_the_sixteen_tools_are_offered(tools: dict[str, Tool]) -> None:
+def test_these_tools_and_no_others_are_offered(tools: dict[str, Tool]) -> None:
     assert sorted(tools) == sorted(TOOLS)
 
 

@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"boundary"},
     {"service", "operate"},
     {"search"},
+    {"index"},
     {"auth"},
     {"store"},
     {"transcripts", "redaction", "fs", "logs"},

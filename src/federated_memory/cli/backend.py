@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,6 +17,9 @@ from federated_memory.cli.link import Link, NotAdmitted, Unreachable
 from federated_memory.errors import Forbidden, Locked, NotFound, Unavailable
 from federated_memory.operate.serving import read_control
 from federated_memory.service.results import (
+    IndexStatus,
+    InvitationRow,
+    Invited,
     Registered,
     Result,
     Status,
@@ -34,6 +38,7 @@ _Result = TypeVar("_Result", bound=Result)
 
 _PAGE, _PAGE_BYTES = 1000, 4 * 1024**2
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 15, 0.2
+_POLL_SECONDS = 0.2
 
 
 class Backend(Protocol):
@@ -45,6 +50,10 @@ class Backend(Protocol):
     """Of the server's process; 0 when unknown."""
 
     def status(self) -> Status: ...
+
+    def reindex(self, progress: Callable[[int, int], None]) -> IndexStatus:
+        """Make the index anew; returns when it is, or cannot be now."""
+        ...
 
     def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]: ...
 
@@ -59,6 +68,12 @@ class Backend(Protocol):
     ) -> TokenCreated: ...
 
     def revoke_token(self, name: str) -> TokenRow: ...
+
+    def invite(self, machine: str, *, read: list[str], expires: str, pin: bool) -> Invited: ...
+
+    def invitations(self) -> list[InvitationRow]: ...
+
+    def withdraw(self, invitation_id: str) -> InvitationRow: ...
 
     def __enter__(self) -> Backend: ...
 
@@ -134,7 +149,7 @@ def has_root(settings: Settings) -> bool:
     return (settings.root / "_meta" / "format.json").exists()
 
 
-def _ensure_not_foreign(settings: Settings) -> None:
+def ensure_not_foreign(settings: Settings) -> None:
     """As root (`sudo`), files would be made that the server's own user cannot open any more.
 
     Raises:
@@ -168,6 +183,14 @@ class Remote:
     def status(self) -> Status:
         return _parsed(Status, self.link.get("/api/v1/status"))
 
+    def reindex(self, progress: Callable[[int, int], None]) -> IndexStatus:
+        found = _parsed(IndexStatus, self.link.call("POST", "/api/v1/reindex"))
+        while found.state == "building":
+            progress(found.done, found.total)
+            time.sleep(_POLL_SECONDS)
+            found = self.status().index or found
+        return found
+
     def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]:
         asked = {"machine": machine, "tool": tool, "project": project, "limit": str(_PAGE)}
         asked["max_bytes"] = str(_PAGE_BYTES)
@@ -197,6 +220,16 @@ class Remote:
     def revoke_token(self, name: str) -> TokenRow:
         return _parsed(TokenRow, self.link.call("DELETE", f"/api/v1/tokens/{_segment(name)}"))
 
+    def invite(self, machine: str, *, read: list[str], expires: str, pin: bool) -> Invited:
+        body = {"machine": machine, "read": read, "expires": expires, "pin": pin}
+        return _parsed(Invited, self.link.call("POST", "/api/v1/invitations", body))
+
+    def invitations(self) -> list[InvitationRow]:
+        return [_parsed(InvitationRow, row) for row in self.link.get("/api/v1/invitations")["invitations"]]
+
+    def withdraw(self, invitation_id: str) -> InvitationRow:
+        return _parsed(InvitationRow, self.link.call("DELETE", f"/api/v1/invitations/{_segment(invitation_id)}"))
+
     def __enter__(self) -> Remote:
         return self
 
@@ -215,7 +248,7 @@ class Local:
                 hint="Run `federated-memory init`, set MEMORY_ROOT, or name a server with MCP_MEMORY_URL and "
                 "MCP_MEMORY_TOKEN",
             )
-        _ensure_not_foreign(settings)
+        ensure_not_foreign(settings)
         from federated_memory.app import open_services
         from federated_memory.auth.caller import Caller, Grant
         from federated_memory.logs import set_up_logs
@@ -232,6 +265,9 @@ class Local:
         found.ready = False
         found.reasons = ["stopped: no server runs on this root"]
         return found
+
+    def reindex(self, progress: Callable[[int, int], None]) -> IndexStatus:
+        return self._services.status.reindex_now(self._caller, progress)
 
     def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]:
         wanted: dict[str, Any] = {"machine": machine, "tool": tool, "project": project}
@@ -264,6 +300,15 @@ class Local:
 
     def revoke_token(self, name: str) -> TokenRow:
         return self._services.tokens.revoke(self._caller, name)
+
+    def invite(self, machine: str, *, read: list[str], expires: str, pin: bool) -> Invited:
+        return self._services.enrolment.invite(self._caller, machine, read=tuple(read), expires=expires, pin=pin)
+
+    def invitations(self) -> list[InvitationRow]:
+        return self._services.enrolment.invitations(self._caller)
+
+    def withdraw(self, invitation_id: str) -> InvitationRow:
+        return self._services.enrolment.withdraw(self._caller, invitation_id)
 
     def __enter__(self) -> Local:
         return self

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     settings = load_settings()
     is_new = not has_root(settings)
     server = running_server(settings)
-    tokens = "in use by the running server" if server else _make(settings)
+    tokens = "in use by the running server" if server else make_root(settings)
     file = settings.root.resolve() / "_meta" / "generated-tokens.env"
     following = f"federated-memory status (it runs at {server.url})" if server else NEXT
     if options.json:
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _make(settings: Settings) -> str:
+def make_root(settings: Settings) -> str:
     """Everything that `serve` would make; whether the tokens were made now, in words."""
     from federated_memory.app import close_services, open_services
     from federated_memory.auth.tokens import generated_tokens

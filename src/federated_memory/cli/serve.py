@@ -44,7 +44,7 @@ def run(_: argparse.Namespace) -> int:
     listener = _listen(settings.host, settings.port)
     services = open_services(settings)
     try:
-        made = _ensure_tokens(services)
+        made = ensure_tokens(services)
         url = _url(listener)
         with _control_file(services, url):
             _greet(services, url, made)
@@ -95,7 +95,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _ensure_tokens(services: Services) -> bool:
+def ensure_tokens(services: Services) -> bool:
     """Without MCP_TOKEN in the settings, use the generated ones; returns whether they were made now."""
     from federated_memory.auth.tokens import generated_tokens
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from federated_memory.cli.output import counted, json_option, print_json, print_pairs, size
+from federated_memory.operate.diagnosis import secret_line
+from federated_memory.service.results import Status
 from federated_memory.settings import load_settings
 
 
@@ -42,7 +44,18 @@ def run(options: argparse.Namespace) -> int:
             ("Holds", ", ".join(holds)),
             ("Last change", f"number {found.last_change:,}" if found.last_change else "none yet"),
             ("Free space", size(found.free_bytes)),
+            ("Secrets", _secrets(found)),
+            *(("", secret_line(row.workspace_id, row.kind, row.name, row.counts)) for row in found.secrets[:5]),
             ("Uploads", "on" if found.uploads else "off: no SYNC_TOKEN"),
         ]
     )
     return 0 if found.ready else 1
+
+
+def _secrets(found: Status) -> str:
+    waiting = f"; {counted(found.secrets_pending, 'change')} not looked at yet" if found.secrets_pending else ""
+    if not found.secrets_total:
+        return f"none found{waiting}"
+    return (
+        f"found in {counted(found.secrets_total, 'place')}: replace them, and change them where they are used{waiting}"
+    )

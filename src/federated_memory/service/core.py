@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from federated_memory.auth.policy import Policy
 from federated_memory.auth.tokens import Tokens
+from federated_memory.index import Follower
 from federated_memory.search import Search
 from federated_memory.settings import Settings
 from federated_memory.store.archive import Archives
@@ -25,6 +26,7 @@ class Core:
     journal: Journal
     scan: Scan
     archives: Archives
+    index: Follower
     search: Search
     tokens: Tokens
     policy: Policy

@@ -27,6 +27,7 @@ from federated_memory.service.results import (
     History,
     VersionRow,
 )
+from federated_memory.service.secrets import ensure_no_secret
 from federated_memory.store.document import OVERVIEW, Key
 from federated_memory.store.registry import Workspace
 
@@ -236,6 +237,7 @@ class Knowledge:
     def _write(
         self, caller: Caller, key: Key, data: bytes, if_match: str | None, operation: str = "write"
     ) -> DocumentWritten:
+        ensure_no_secret(self._core.settings, data)
         written = self._core.documents.write(key, data, caller.actor, if_match=if_match, operation=operation)
         return DocumentWritten(
             workspace_id=key.workspace_id,

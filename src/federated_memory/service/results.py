@@ -177,11 +177,36 @@ class HitRow(Result):
     score: float | None = None
 
 
+class MemoryHit(HitRow):
+    machine: str
+    tool: str
+    project: str
+    read_with: Literal["read_knowledge", "get_overview", "read_session"] = Field(
+        description="The tool to read on with, at `offset`."
+    )
+
+
+class MemoryHits(Result):
+    hits: list[MemoryHit]
+    complete: bool = Field(description="False: the search stopped early; `note` says why.")
+    note: str | None = None
+    next_cursor: str | None = None
+
+
 class Hits(Result):
     hits: list[HitRow]
     complete: bool = Field(description="False: the search stopped early; `note` says why.")
     note: str | None = None
     next_cursor: str | None = None
+
+
+class Brief(Result):
+    workspace_id: str | None = Field(default=None, description="Yours, once it is registered.")
+    why: str = Field(description="Why this workspace; unsure: what to do.")
+    text: str = Field(description="Empty when unsure.")
+    truncated: bool = False
+    as_of: str
+    candidates: list[str] | None = Field(default=None, description="Workspaces it may be, when unsure.")
 
 
 class TokenRow(Result):
@@ -200,6 +225,54 @@ class TokenCreated(TokenRow):
     token: str = Field(description="Shown this once.")
 
 
+class InvitationRow(Result):
+    invitation_id: str
+    machine: str
+    read: list[str]
+    created_at: str
+    created_by: str
+    expires_at: str
+    used_at: str | None = None
+    used_from: str | None = None
+    state: Literal["open", "used", "withdrawn", "expired"]
+
+
+class Invited(InvitationRow):
+    code: str = Field(description="Shown this once.")
+    url: str = Field(description="PUBLIC_URL; empty when it is not set.")
+    fingerprint: str | None = Field(default=None, description="Of the certificate, unless it is trusted anyway.")
+    pin: str | None = Field(default=None, description="Of its public key, as curl's --pinnedpubkey takes it.")
+    notes: list[str] = Field(default_factory=list)
+
+
+class Enrolled(Result):
+    machine: str
+    url: str
+    mcp_url: str
+    ai_token: str = Field(description="Shown this once.")
+    sync_token: str = Field(description="Shown this once.")
+    ca: str | None = Field(description="PEM, for a certificate that machines do not trust by themselves.")
+
+    def as_dict(self) -> dict[str, object]:
+        """With `ca` also when it is null: the client asks for it by name."""
+        return self.model_dump(mode="json")
+
+
+class SecretRow(Result):
+    workspace_id: str
+    kind: Literal["knowledge", "overview", "session"]
+    name: str = Field(description="The path, or the session's id.")
+    counts: dict[str, int] = Field(description="Kind of secret -> how many. Never their text.")
+
+
+class IndexStatus(Result):
+    state: Literal["current", "behind", "building", "failing"]
+    behind: int = Field(description="Changes that are not indexed yet; searches read these files directly.")
+    done: int = Field(description="While it is built: sources that are indexed, of `total`.")
+    total: int
+    problem: str | None = None
+
+
 class Status(Result):
     version: str
     root: str
@@ -210,8 +283,12 @@ class Status(Result):
     last_change: int
     free_bytes: int
     uploads: bool = Field(description="Whether a sync token exists.")
+    index: IndexStatus | None = None
     ready: bool
     reasons: list[str]
+    secrets: list[SecretRow] = Field(default_factory=list, description="Where secrets were found: at most 50.")
+    secrets_total: int = Field(default=0, description="How many documents and sessions hold some.")
+    secrets_pending: int = Field(default=0, description="Changes that were not looked at yet.")
 
 
 class Nothing(Result):

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Literal
 
 from federated_memory.auth.caller import Caller
+from federated_memory.names import fold, parse_session_id
 from federated_memory.search import Found, Hit, parse_query
+from federated_memory.search.snippet import shortened
 from federated_memory.service.core import Core
-from federated_memory.service.pages import decode_cursor, encode_cursor, fit_rows
-from federated_memory.service.results import HitRow, Hits
+from federated_memory.service.pages import DEFAULT_MAX_BYTES, decode_cursor, encode_cursor, fit_rows
+from federated_memory.service.results import HitRow, Hits, MemoryHit, MemoryHits
 from federated_memory.service.times import parse_since, parse_until
+from federated_memory.store.registry import Workspace
 from federated_memory.transcripts import Role
 
 Mode = Literal["ranked", "literal", "regex"]
+Kind = Literal["knowledge", "memory", "session"]
+KINDS: tuple[Kind, ...] = ("knowledge", "memory", "session")
+_READERS: dict[str, Literal["read_knowledge", "get_overview", "read_session"]] = {
+    "knowledge": "read_knowledge", "overview": "get_overview", "session": "read_session",
+}  # fmt: skip
+_ROOMS = (300, 220, 160, 110, 70)
+"""Lengths of snippets to try."""
 
 
 class Searching:
@@ -81,6 +92,72 @@ class Searching:
         )
         return _page(search, limit, max_bytes, mode, order)
 
+    def memory(
+        self,
+        caller: Caller,
+        query: str,
+        mode: Mode = "ranked",
+        *,
+        kinds: Collection[Kind] = (),
+        workspace_id: str = "",
+        project: str = "",
+        machine: str = "",
+        tool: str = "",
+        session_id: str = "",
+        role: Role | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        cancelled: threading.Event | None = None,
+    ) -> MemoryHits:
+        """One list over knowledge, memories and sessions. `workspace_id` may be a glob; `kinds` empty: all of them.
+
+        Within `max_bytes`, more hits come with shorter snippets rather than fewer with longer ones.
+        """
+        order = f"memory:{mode}"
+        chosen = self._chosen(caller, workspace_id, project=project, machine=machine, tool=tool)
+        workspaces = {workspace.workspace_id: workspace for workspace in chosen}
+        found = self._core.search.memory(
+            parse_query(query, mode),
+            list(workspaces),
+            kinds=[kind for kind in kinds or KINDS if kind != "memory"],
+            session_id=parse_session_id(session_id) if session_id else "",
+            role=role,
+            since=parse_since(since),
+            until=parse_until(until),
+            limit=limit,
+            after=_position(cursor, order),
+            cancelled=cancelled,
+        )
+        rows = _fitted([_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes)
+        if len(rows) < len(found.hits):
+            found = found.first(len(rows))
+        return MemoryHits(
+            hits=rows,
+            complete=found.is_complete,
+            note=found.note or None,
+            next_cursor=encode_cursor(order, found.next) if found.next else None,
+        )
+
+    def _chosen(self, caller: Caller, workspace_id: str, *, project: str, machine: str, tool: str) -> list[Workspace]:
+        """The workspaces that a search looks through; a glob chooses among those that the caller may read."""
+        if any(sign in workspace_id for sign in "*?["):
+            found = [
+                workspace
+                for workspace in self._core.policy.chosen(caller, "", "")
+                if fnmatchcase(workspace.workspace_id, workspace_id)
+            ]
+        else:
+            found = self._core.policy.chosen(caller, workspace_id, "")
+        wanted = {"project": project, "machine": machine, "tool": tool}
+        return [
+            workspace
+            for workspace in found
+            if all(not value or fold(getattr(workspace, name)) == fold(value) for name, value in wanted.items())
+        ]
+
 
 def _position(cursor: str | None, order: str) -> tuple[str | int | float, ...] | None:
     key = decode_cursor(cursor, order)
@@ -114,3 +191,31 @@ def _row(hit: Hit, mode: Mode) -> HitRow:
         snippet=hit.snippet,
         score=round(hit.score, 4) if mode == "ranked" else None,
     )
+
+
+def _memory_row(hit: Hit, mode: Mode, workspace: Workspace) -> MemoryHit:
+    return MemoryHit(
+        **_row(hit, mode).model_dump(),
+        machine=workspace.machine,
+        tool=workspace.tool,
+        project=workspace.project,
+        read_with=_READERS[hit.kind],
+    )
+
+
+def _fitted(rows: Sequence[MemoryHit], limit: int, max_bytes: int) -> list[MemoryHit]:
+    """As many rows as fit, with the longest snippets that let all of them in, if any do."""
+    fitting: list[MemoryHit] = []
+    for room in _ROOMS:
+        short = [
+            row.model_copy(update={"snippet": shortened(row.snippet, room), "title": cut_title(row.title, room)})
+            for row in rows
+        ]
+        fitting, is_cut = fit_rows(short, limit, max_bytes)
+        if not is_cut:
+            break
+    return fitting
+
+
+def cut_title(title: str, room: int) -> str:
+    return title if len(title) <= room // 2 else title[: room // 2] + "…"

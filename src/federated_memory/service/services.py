@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from federated_memory.service.brief import Briefing
 from federated_memory.service.core import Core
+from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.searching import Searching
+from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
 from federated_memory.service.status import StatusService
 from federated_memory.service.token_admin import TokenAdmin
@@ -20,18 +23,25 @@ class Services:
     knowledge: Knowledge
     sessions: Sessions
     searching: Searching
+    briefing: Briefing
     tokens: TokenAdmin
+    enrolment: EnrolmentService
+    secrets: Secrets
     status: StatusService
 
 
 def build_services(core: Core) -> Services:
     knowledge = Knowledge(core)
+    secrets = Secrets(core)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
         knowledge=knowledge,
         sessions=Sessions(core),
         searching=Searching(core),
+        briefing=Briefing(core),
         tokens=TokenAdmin(core),
-        status=StatusService(core),
+        enrolment=EnrolmentService(core),
+        secrets=secrets,
+        status=StatusService(core, secrets),
     )

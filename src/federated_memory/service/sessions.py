@@ -25,6 +25,7 @@ from federated_memory.service.pages import (
     json_bytes,
 )
 from federated_memory.service.results import Message, SessionList, SessionPage, SessionRow, SessionStored
+from federated_memory.service.secrets import LineGuard, line_guard
 from federated_memory.service.times import parse_since, parse_until
 from federated_memory.store.archive import Archive, Archives, Upload
 from federated_memory.store.document import Key
@@ -41,19 +42,26 @@ _MAX_PLAN_ENTRIES = 100_000
 class SessionUpload:
     """One transcript on its way in. Blocking; after `finish` or an error, `close` it."""
 
-    def __init__(self, decoder: Inflater, upload: Upload, workspace_id: str, session_id: str) -> None:
+    def __init__(
+        self, decoder: Inflater, upload: Upload, workspace_id: str, session_id: str, guard: LineGuard | None = None
+    ) -> None:
         self._decoder = decoder
         self._upload = upload
+        self._guard = guard
         self._names = {"workspace_id": workspace_id, "session_id": session_id}
         self._finished = False
 
     def feed(self, data: bytes) -> None:
         """Raises: TooLarge, InvalidArgument, StorageFull, Conflict: nothing is stored."""
         for piece in self._decoder.feed(data):
+            if self._guard:
+                self._guard.feed(piece)
             self._upload.feed(piece)
 
     def finish(self) -> SessionStored:
         self._decoder.finish()
+        if self._guard:
+            self._guard.finish()
         done = self._upload.finish()
         self._finished = True
         return SessionStored(
@@ -229,7 +237,7 @@ class Sessions:
             else partial(self._archives.append, offset=offset, if_match=if_match)
         )
         upload = begin(workspace.workspace_id, known_as, native_id=session_id, actor=caller.actor, source=source)
-        return SessionUpload(decoder, upload, workspace.workspace_id, known_as)
+        return SessionUpload(decoder, upload, workspace.workspace_id, known_as, line_guard(settings))
 
     def upload(
         self,

@@ -67,11 +67,11 @@ def _row(token: NamedToken) -> TokenRow:
         write=list(token.write),
         machine=token.machine,
         created_at=token.created_at,
-        expires_at=None if token.expires_at is None else _time(token.expires_at),
+        expires_at=None if token.expires_at is None else rfc3339(token.expires_at),
         revoked_at=token.revoked_at or None,
         state="revoked" if token.revoked_at else "expired" if expired else "active",
     )
 
 
-def _time(seconds: float) -> str:
+def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 from federated_memory.errors import Conflict, NotFound
@@ -19,6 +19,7 @@ from federated_memory.store.archives.rows import Archive, ArchiveRows
 from federated_memory.store.archives.settling import Recovered
 from federated_memory.store.archives.upload import Request, SessionStored, Shelf, Upload
 from federated_memory.store.changes import Actor
+from federated_memory.store.members import Member
 from federated_memory.store.root import Root
 
 __all__ = ["Archive", "Archives", "Line", "Provenance", "Recovered", "SessionStored", "Upload"]
@@ -211,6 +212,18 @@ class Archives:
             NotFound, Unavailable: As for `read_lines`.
         """
         return self._reader.members(archive, first_line)
+
+    def lines_at(self, archive: Archive, numbers: Sequence[int]) -> Iterator[Line]:
+        """The lines with these numbers, which rise. A line over 4 MiB is cut.
+
+        Raises:
+            NotFound, Unavailable: As for `read_lines`.
+        """
+        return self._reader.lines_at(archive, numbers)
+
+    def layout(self, archive: Archive) -> list[Member]:
+        """The members of a transcript, as of now: it may have grown since `archive` was found."""
+        return self._rows.members(archive.id)
 
     def stream(self, archive: Archive, start: int = 0) -> Iterator[bytes]:
         """The raw bytes from the offset `start`, exactly `archive.raw_bytes` in all, also while the session grows.

@@ -56,8 +56,8 @@ class Registry:
                 "_meta/workspaces.json is damaged", hint="Restore it from a backup; the workspaces' files are untouched"
             ) from None
 
-    def _save(self, workspace: Workspace) -> None:
-        changed = {**self._workspaces, workspace.workspace_id: workspace}
+    def _save(self, *workspaces: Workspace) -> None:
+        changed = self._workspaces | {str(workspace.workspace_id): workspace for workspace in workspaces}
         rows = [asdict(changed[key]) for key in sorted(changed)]
         with storage_errors():
             data = json.dumps({"workspaces": rows}, ensure_ascii=False, indent=1).encode() + b"\n"
@@ -134,6 +134,13 @@ class Registry:
                 )
             )
         return token
+
+    def end_write_tokens(self, machine: str) -> None:
+        """End the write tokens of a machine's workspaces: the next sync caller that registers one gets a new one."""
+        with self._lock:
+            held = [item for item in self.all() if item.write_token_sha256 and fold(item.machine) == fold(machine)]
+            if held:
+                self._save(*(replace(workspace, write_token_sha256="") for workspace in held))
 
     def is_write_token(self, workspace_id: WorkspaceId, token: str) -> bool:
         """Compared in constant time; a workspace that never gave one has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,10 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from federated_memory.auth.caller import CALLER, Caller
 
+STDIO_CALLER: ContextVar[Caller | None] = ContextVar("stdio_caller", default=None)
+"""Who speaks on standard input; set before a server is run there, since no request says it."""
+_STDIO_SESSION = "stdio"
+
 
 def caller_of(ctx: Context[Any], tool: str) -> Caller:
     return caller_of_request(ctx.request_context, tool)
@@ -18,9 +23,12 @@ def caller_of(ctx: Context[Any], tool: str) -> Caller:
 
 def caller_of_request(ctx: ServerRequestContext[Any, Any], where: str) -> Caller:
     """The caller, with the MCP session only in protocol versions that have sessions: elsewhere the header is forged."""
+    has_session = ctx.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
     request = ctx.request
     if request is None:
-        raise RuntimeError("this server is only served over HTTP")
+        local = STDIO_CALLER.get()
+        if local is None:
+            raise RuntimeError("nobody said who speaks on standard input")
+        return replace(local, where=where, session=_STDIO_SESSION if has_session else None)
     caller: Caller = request.scope[CALLER]
-    session = request.headers.get("mcp-session-id") if ctx.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS else None
-    return replace(caller, where=where, session=session)
+    return replace(caller, where=where, session=request.headers.get("mcp-session-id") if has_session else None)

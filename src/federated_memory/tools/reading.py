@@ -11,6 +11,7 @@ from federated_memory.service.results import (
     DocumentText,
     History,
     Hits,
+    MemoryHits,
     Overview,
     SessionList,
     SessionPage,
@@ -133,6 +134,32 @@ def read_session(
     )  # fmt: skip
 
 
+def search_memory(
+    call: Call,
+    query: p.Query,
+    kinds: Annotated[list[Literal["knowledge", "memory", "session"]] | None, Field(max_length=3)] = None,
+    workspace_id: Annotated[str, Field(max_length=200, description="Id or glob.")] = "",
+    project: p.Name = "",
+    machine: p.Name = "",
+    tool: p.Name = "",
+    session_id: p.SessionId = "",
+    role: p.Role | None = None,
+    since: p.Time = None,
+    until: p.Time = None,
+    mode: p.Mode = "ranked",
+    limit: p.Limit = 20,
+    cursor: p.Cursor = None,
+    max_bytes: p.MaxBytes = p.BYTES,
+) -> MemoryHits:
+    """Search everything: knowledge, memories and past sessions, best first. Ask in plain words, names or error texts;
+    "quotes" for a phrase, -word to exclude. Each hit says how to read on."""
+    return call.services.searching.memory(
+        call.caller, query, mode, kinds=kinds or (), workspace_id=workspace_id, project=project, machine=machine,
+        tool=tool, session_id=session_id, role=role, since=since, until=until, limit=limit, cursor=cursor,
+        max_bytes=max_bytes, cancelled=call.cancelled,
+    )  # fmt: skip
+
+
 def search_knowledge(
     call: Call,
     query: p.Query,
@@ -177,6 +204,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     spec(list_workspaces, "List workspaces"),
     spec(list_knowledge, "List knowledge documents"),
     spec(read_knowledge, "Read a knowledge document"),
+    spec(search_memory, "Search everything", lane="search"),
     spec(search_knowledge, "Search knowledge", lane="search"),
     spec(knowledge_history, "History of a document"),
     spec(list_sessions, "List sessions"),

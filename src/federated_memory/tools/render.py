@@ -6,10 +6,12 @@ them, and is named as data with where it came from.
 
 from __future__ import annotations
 
-import secrets
 from functools import singledispatch
 
 from federated_memory.service import results as r
+from federated_memory.service.framing import fenced as _fenced
+from federated_memory.service.framing import inner as _inner
+from federated_memory.service.framing import one_line as _line
 
 
 @singledispatch
@@ -17,23 +19,8 @@ def render(result: r.Result) -> str:
     raise TypeError(type(result).__name__)
 
 
-def _fenced(text: str) -> str:
-    mark = secrets.token_hex(4)
-    return f"<<<{mark}\n{text}\n{mark}>>>"
-
-
 def _more(cursor: str | None) -> str:
     return f"\nMore: cursor={cursor}" if cursor else ""
-
-
-def _line(text: str) -> str:
-    """Stored text on one line: whatever does not print becomes a space."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _inner(text: str) -> str:
-    """Text whose further lines are indented, so that none can look like the next entry of a list."""
-    return text.replace("\n", "\n ")
 
 
 def _workspace_lines(found: r.WorkspaceList) -> str:
@@ -136,7 +123,32 @@ def _(found: r.Hits) -> str:
         where = f"session {hit.session_id}" if hit.session_id else _line(hit.path or "overview")
         lines.append(f"- {hit.workspace_id} {where} offset={hit.offset} {hit.at[:16]} {_line(hit.snippet)}")
     text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
-    return text if found.complete else f"{text}\nNot complete: {found.note}"
+    return text + _noted(found.complete, found.note)
+
+
+def _noted(is_complete: bool, note: str | None) -> str:
+    if not note:
+        return ""
+    return f"\nNote: {note}" if is_complete else f"\nNot complete: {note}"
+
+
+@render.register
+def _(found: r.Brief) -> str:
+    return found.text or f"{found.why}." + "".join(f"\n- {candidate}" for candidate in found.candidates or ())
+
+
+@render.register
+def _(found: r.MemoryHits) -> str:
+    lines = []
+    for hit in found.hits:
+        what = f"session_id={hit.session_id}" if hit.session_id else _line(f"path={hit.path}" if hit.path else "")
+        who = f" {hit.role}" if hit.role else ""
+        lines.append(
+            f"- {hit.workspace_id} ({_line(hit.project)}) {_line(hit.title)}, {hit.at[:16]}{who}: {_line(hit.snippet)}"
+            f" [{hit.read_with} {what} offset={hit.offset}]"
+        )
+    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    return text + _noted(found.complete, found.note)
 
 
 @render.register

@@ -20,14 +20,14 @@ from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.names import shown
 from federated_memory.service.results import Nothing
 from federated_memory.service.services import Services
-from federated_memory.tools import reading, writing
+from federated_memory.tools import briefing, reading, writing
 from federated_memory.tools.context import caller_of_request
 from federated_memory.tools.toolkit import INLINE, Call, ToolSpec, as_handler, error_result, spec, with_verbatim_text
 
 INSTRUCTIONS = """\
 Memory of coding agents across sessions, tools and machines, on one server.
-Start: register_workspace once (machine, tool, project) and pass the `binding` it returns to every write.
-Before you work on something, search_knowledge and search_sessions for it: another session may have solved it. \
+Start: get_brief, and register_workspace once (machine, tool, project) and pass the `binding` it returns to every write.
+Before you work on something, search_memory for it: another session may have solved it. \
 get_overview shows what there is.
 While you work, store what the next session needs: write_knowledge for facts, decisions, causes of bugs and commands \
 that work (Markdown, one topic each); write_overview for what the project is and where it stands.
@@ -95,6 +95,7 @@ class MemoryServer(MCPServer[dict[str, Any]]):
 
 def _offered(toolsets: Sequence[str], with_noop: bool) -> Iterable[ToolSpec]:
     if {"core", "all"} & set(toolsets):
+        yield from briefing.TOOLS
         yield from reading.TOOLS
         yield from writing.TOOLS
     if with_noop:

@@ -1,4 +1,7 @@
-"""In front of every route: host, origin, bearer, and bodies that stall (SPEC: AUTH-1, AUTH-10, AUTH-11, HTTP-6)."""
+"""In front of every route: host, origin, bearer, and bodies that stall.
+
+(SPEC: AUTH-1, AUTH-10, AUTH-11, ENROL-8, HTTP-6)
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from federated_memory.auth.caller import CALLER, Caller, Grant
 from federated_memory.auth.events import auth_deny, auth_fail
 from federated_memory.auth.tokens import Tokens
 from federated_memory.errors import Forbidden, InvalidArgument, InvalidName, Unavailable
+from federated_memory.operate.shipped import CLIENT_FILES
 from federated_memory.settings import Network, Settings
+from federated_memory.web.enroll import ENROL_PATH
 from federated_memory.web.problems import BodyStalled, problem
 from federated_memory.web.streams import Streams
 
@@ -24,6 +29,9 @@ _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _DECIDING = frozenset({b"host", b"origin", b"authorization", b"x-forwarded-for", b"x-memory-machine", b"x-memory-tool"})
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_WITHOUT_BEARER = frozenset({ENROL_PATH, *(f"/client/{name}" for name in CLIENT_FILES)})
+"""What a machine needs that has no token yet; all the rest of the gate holds for them."""
+_NOBODY = Grant("nobody", "read", "", read=(), write=())
 
 
 class Gate:
@@ -54,7 +62,7 @@ class Gate:
             auth_deny(address, "host", path)
             await problem(refusal, 421 if isinstance(refusal, InvalidArgument) else 403)(scope, receive, send)
             return
-        grant = self._grant(headers, address, path)
+        grant = _NOBODY if path in _WITHOUT_BEARER else self._grant(headers, address, path)
         if grant is None:
             await _unauthorised()(scope, receive, send)
             return

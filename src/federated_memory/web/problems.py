@@ -28,6 +28,8 @@ def problem(error: FederatedMemoryError, status: int | None = None, **headers: s
     found = {key.replace("_", "-"): value for key, value in headers.items()}
     if isinstance(error, Conflict) and error.facts.get("etag"):
         found["etag"] = f'"{error.facts["etag"]}"'
+    if "retry_after_seconds" in error.facts:
+        found["retry-after"] = str(error.facts["retry_after_seconds"])
     if isinstance(error, Conflict) and "offset" in error.facts:
         found["upload-offset"] = str(error.facts["offset"])
     return Response(orjson.dumps(body), int(body["status"]), found, "application/problem+json")  # type: ignore[call-overload]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
+import anyio
+import anyio.to_thread
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
@@ -13,10 +17,13 @@ from starlette.routing import Route
 
 from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
-from federated_memory.names import ETag, WorkspaceId, parse_workspace_id
+from federated_memory.names import ETag, WorkspaceId, parse_workspace_id, shown
 from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
+from federated_memory.service.searching import Kind, Mode
 from federated_memory.service.services import Services
 from federated_memory.store.document import ANY
+from federated_memory.transcripts import Role
+from federated_memory.web.brief import brief_route
 from federated_memory.web.problems import json_response
 from federated_memory.web.transfer import (
     encoding_of,
@@ -32,6 +39,8 @@ from federated_memory.web.transfer import (
 )
 
 _MAX_PAGE_BYTES = 4 * 1024**2
+_SEARCHES = 4
+"""How many go on at once; others wait, and hold up nobody else."""
 _MAX_JSON_BYTES = 16 * 1024**2
 _WORKSPACE = "/api/v1/workspaces/{workspace_id}"
 
@@ -55,6 +64,7 @@ class Routes:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._settings = services.core.settings
+        self._searches = anyio.CapacityLimiter(_SEARCHES)
 
     def all(self) -> list[Route]:
         return [
@@ -74,10 +84,13 @@ class Routes:
             Route(_WORKSPACE + "/sessions/{session_id}", self.read_session, methods=["GET"]),
             Route(_WORKSPACE + "/sessions/{session_id}", self.put_session, methods=["PUT"]),
             Route(_WORKSPACE + "/sessions/{session_id}", self.append_session, methods=["PATCH"]),
+            Route("/api/v1/search", self.search, methods=["GET"]),
             Route("/api/v1/tokens", self.list_tokens, methods=["GET"]),
             Route("/api/v1/tokens", self.create_token, methods=["POST"]),
             Route("/api/v1/tokens/{name}", self.revoke_token, methods=["DELETE"]),
+            brief_route(self._services),
             Route("/api/v1/status", self.status, methods=["GET"]),
+            Route("/api/v1/reindex", self.reindex, methods=["POST"]),
         ]
 
     # -- workspaces
@@ -219,6 +232,34 @@ class Routes:
             etag=f'"{done.sha256}"', upload_offset=str(done.bytes),
         )  # fmt: skip
 
+    # -- search
+
+    async def search(self, request: Request) -> Response:
+        """As `search_memory`, with the same names; several `kinds` are joined by commas."""
+        query = request.query_params
+        names = ("workspace_id", "project", "machine", "tool", "session_id", "since", "until")
+        unknown = query.keys() - {*names, "query", "mode", "kinds", "role", "limit", "cursor", "max_bytes"}
+        if unknown:
+            raise InvalidArgument(f"search has no parameter {shown(min(unknown))}", hint="See docs/http.md")
+        if not query.get("query"):
+            raise InvalidArgument("query is missing", hint="Pass what to look for as `query`")
+        kinds = tuple(_one_of("kinds", kind, get_args(Kind)) for kind in query.get("kinds", "").split(",") if kind)
+        role = _one_of("role", query["role"], get_args(Role)) if query.get("role") else None
+        mode = _one_of("mode", query.get("mode") or "ranked", get_args(Mode))
+        given: dict[str, Any] = {name: query[name] for name in names if query.get(name)}
+        cancelled = threading.Event()
+        service = partial(
+            self._services.searching.memory,
+            _caller(request), query["query"], mode, kinds=kinds, role=role, cancelled=cancelled,
+            **given, **_paging(request, 20, DEFAULT_MAX_BYTES),
+        )  # fmt: skip
+        try:
+            return json_response(
+                await anyio.to_thread.run_sync(service, limiter=self._searches, abandon_on_cancel=True)
+            )
+        finally:
+            cancelled.set()
+
     # -- administration
 
     async def list_tokens(self, request: Request) -> Response:
@@ -249,6 +290,9 @@ class Routes:
     async def status(self, request: Request) -> Response:
         return json_response(await in_thread(self._services.status.status, _caller(request)))
 
+    async def reindex(self, request: Request) -> Response:
+        return json_response(await in_thread(self._services.status.reindex, _caller(request)), 202)
+
     # -- parts of requests
 
     async def _granted(self, request: Request, caller: Caller) -> Any:
@@ -276,17 +320,24 @@ def _workspace_id(request: Request) -> WorkspaceId:
     return parse_workspace_id(request.path_params["workspace_id"])
 
 
-def _paging(request: Request) -> dict[str, Any]:
-    limit = integer(request, "limit", 100)
-    max_bytes = integer(request, "max_bytes", DEFAULT_MAX_BYTES * 32)
-    assert limit is not None
-    assert max_bytes is not None
-    if not 1 <= limit <= 1000 or not LEAST_MAX_BYTES <= max_bytes <= _MAX_PAGE_BYTES:
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> Any:
+    """Raises: InvalidArgument: not one of the allowed words."""
+    if value not in allowed:
+        raise InvalidArgument(f"{name} is not one that is known", hint="It is one of " + ", ".join(allowed))
+    return value
+
+
+def _paging(request: Request, limit: int = 100, max_bytes: int = DEFAULT_MAX_BYTES * 32) -> dict[str, Any]:
+    wanted_limit = integer(request, "limit", limit)
+    wanted_bytes = integer(request, "max_bytes", max_bytes)
+    assert wanted_limit is not None
+    assert wanted_bytes is not None
+    if not 1 <= wanted_limit <= 1000 or not LEAST_MAX_BYTES <= wanted_bytes <= _MAX_PAGE_BYTES:
         raise InvalidArgument(
             "limit or max_bytes is out of range",
             hint=f"limit is 1 to 1000, max_bytes {LEAST_MAX_BYTES} to {_MAX_PAGE_BYTES}",
         )
-    return {"limit": limit, "max_bytes": max_bytes, "cursor": request.query_params.get("cursor")}
+    return {"limit": wanted_limit, "max_bytes": wanted_bytes, "cursor": request.query_params.get("cursor")}
 
 
 def _session_etag(request: Request) -> ETag | None:
@@ -296,8 +347,10 @@ def _session_etag(request: Request) -> ETag | None:
 
 
 def _source(request: Request) -> dict[str, str]:
-    """What an upload says of itself: `X-Memory-Source-Agent`, `-Machine`, `-Cwd`."""
-    prefix = "x-memory-source-"
+    """What an upload says of itself: `X-Memory-Source-Agent`, `-Machine`, `-Cwd`; UTF-8."""
+    prefix = b"x-memory-source-"
     return {
-        name.removeprefix(prefix): value[:1_000] for name, value in request.headers.items() if name.startswith(prefix)
+        name.decode("latin-1").removeprefix(prefix.decode()): value.decode("utf-8", "replace")[:1_000]
+        for name, value in request.headers.raw
+        if name.startswith(prefix)
     }

@@ -15,10 +15,12 @@ from federated_memory.errors import NotFound, Unavailable
 from federated_memory.fs import NotRegular
 from federated_memory.store.archives.files import open_archive
 from federated_memory.store.archives.rows import Archive, ArchiveRows
-from federated_memory.store.members import DamagedMember, Member, damaged, inflate_member
+from federated_memory.store.members import LONGEST_MEMBER_BYTES, DamagedMember, Member, damaged, inflate_member
 from federated_memory.store.root import Root
 
 T = TypeVar("T")
+
+_BATCH_LINES = 64
 
 
 class Line(NamedTuple):
@@ -50,6 +52,25 @@ class ArchiveReader:
             return page.lines
 
         return self._consistently(archive, read)
+
+    def lines_at(self, archive: Archive, numbers: Sequence[int]) -> Iterator[Line]:
+        """Line by line, in batches that share a member, so that no member is inflated or split twice."""
+        at = 0
+        while at < len(numbers):
+            end = at + 1
+            while end < len(numbers) and numbers[end] - numbers[at] < _BATCH_LINES:
+                end += 1
+            wanted = numbers[at:end]
+
+            def read(found: Archive, file: _File, wanted: Sequence[int] = wanted) -> list[Line]:
+                page = _Picked(wanted)
+                members = self._rows.members_from(found.id, wanted[0])
+                page.fill(found, members, lambda member: self._cache.inflate(file, member))
+                return page.lines
+
+            lines = self._consistently(archive, read)
+            yield from (line for line in lines if line.number < archive.lines)
+            at = at + len(lines) if lines else end
 
     def members(self, archive: Archive, first_line: int) -> Iterator[tuple[int, bytes]]:
         file, members = self._settled(archive)
@@ -183,6 +204,23 @@ class _Page:
         self._next += 1
         self._room -= end - start
         self._is_full = end < total_bytes
+
+
+class _Picked(_Page):
+    """Some lines of the members that begin with the first of them; ends with the first member that holds none."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        super().__init__(numbers[0], numbers[-1] - numbers[0] + 1, LONGEST_MEMBER_BYTES, 0)
+        self._numbers = frozenset(numbers)
+
+    def _take(self, total_bytes: int, cut: Callable[[slice], bytes]) -> None:
+        if self._next not in self._numbers:
+            self._next += 1
+            return
+        if self.lines and self._room < total_bytes:
+            self._is_full = True
+            return
+        super()._take(total_bytes, cut)
 
 
 class _Cache:
