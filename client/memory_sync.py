@@ -2726,7 +2726,11 @@ def _session_of(path: Path) -> str:
 def drain_all(config: Config) -> int:
     """The `drain` command; started by a hook (`MEMORY_SYNC_WORKER`) it stays a while, to try again what failed."""
     if os.environ.get("MEMORY_SYNC_WORKER"):
-        _work()
+        try:
+            _work()
+        except Exception as error:  # nobody reads what it prints
+            log(f"drain: {type(error).__name__}: {error}")
+            return 1
         return 0
     report = drain(config, even_early=True)
     for problem in dict.fromkeys(report.problems):
@@ -8389,7 +8393,9 @@ def main() -> int:
         return error.code
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__ != "sqlite3":
+            raise
         print(f"memory_sync: {error}. Check the disk and its permissions.", file=sys.stderr)
         return 1
 
