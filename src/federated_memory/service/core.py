@@ -10,6 +10,7 @@ from federated_memory.index import Follower
 from federated_memory.search import Search
 from federated_memory.settings import Settings
 from federated_memory.store.archive import Archives
+from federated_memory.store.audit import Audit
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
@@ -30,3 +31,4 @@ class Core:
     search: Search
     tokens: Tokens
     policy: Policy
+    audit: Audit
