@@ -34,6 +34,7 @@ from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.tombstones import Tombstones
 from federated_memory.tools.server import MemoryServer
 from federated_memory.web.client_files import ClientFiles
 from federated_memory.web.enroll import EnrolRoutes
@@ -71,8 +72,11 @@ def open_services(settings: Settings) -> Services:
         root.install_content(content_folder())
         journal = Journal(root)
         registry = Registry(root)
-        documents = Documents(root, journal, max_bytes=settings.max_document_bytes)
-        archives = Archives(root, max_session_bytes=settings.max_session_bytes, lease_wait_seconds=0)
+        tombstones = Tombstones(root.database)
+        documents = Documents(root, journal, max_bytes=settings.max_document_bytes, tombstones=tombstones)
+        archives = Archives(
+            root, max_session_bytes=settings.max_session_bytes, lease_wait_seconds=0, tombstones=tombstones
+        )
         index_file = IndexFile(root.path / "_meta" / "index.sqlite3")
         index = Follower(root, documents, archives, index_file, min_free_bytes=settings.min_free_bytes)
         core = Core(
@@ -95,6 +99,7 @@ def open_services(settings: Settings) -> Services:
             tokens=Tokens(root, ai=_secret(settings.mcp_token), sync=_secret(settings.sync_token)),
             policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
             audit=Audit(root.meta, max_bytes=settings.audit_bytes, keep=settings.audit_files),
+            tombstones=tombstones,
         )
         journal.recover()
     except BaseException:

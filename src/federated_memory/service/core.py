@@ -16,6 +16,7 @@ from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.tombstones import Tombstones
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,4 @@ class Core:
     tokens: Tokens
     policy: Policy
     audit: Audit
+    tombstones: Tombstones
