@@ -134,8 +134,10 @@ def build_app(services: Services) -> App:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         streams.start()
-        async with server.session_manager.run(), background_work(services):
+        async with server.session_manager.run(), background_work(services), anyio.create_task_group() as following:
+            following.start_soon(server.notices.follow)
             yield
+            following.cancel_scope.cancel()
 
     starlette = Starlette(
         routes=[

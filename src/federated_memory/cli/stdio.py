@@ -115,7 +115,9 @@ async def _run(services: Services, machine: str, tool: str) -> None:
     STDIO_CALLER.set(Caller(grant, machine=machine, tool=tool))
     async with background_work(services), anyio.create_task_group() as tasks:
         tasks.start_soon(_close_on_signal, services)
-        await MemoryServer(services, Observer(services.core, services.status)).run_stdio_async()
+        server = MemoryServer(services, Observer(services.core, services.status))
+        tasks.start_soon(server.notices.follow)
+        await server.run_stdio_async()
         tasks.cancel_scope.cancel()
 
 
