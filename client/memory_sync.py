@@ -13,16 +13,205 @@ Home: `~/.memory-sync`, or `MEMORY_SYNC_HOME`. Environment: `MCP_MEMORY_URL` (th
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import time
+
+# -- hooks: the agent waits for these, 100 ms at most. They stand first in this file, import next to nothing, and end
+# the process before the rest of it is set up. `install` puts this part alone in place (`write_client`).
+
+WINDOWS = os.name == "nt"
+_HOOK_COMMANDS = {"claude-hook": "claude-code", "codex-hook": "codex", "gemini-hook": "gemini-cli"}
+_MOST_HOOK_BYTES = 1_000_000
+
+
+def home_path() -> str:
+    """`MEMORY_SYNC_HOME`, or `~/.memory-sync`; not created."""
+    return os.path.expanduser(os.environ.get("MEMORY_SYNC_HOME") or os.path.join("~", ".memory-sync"))
+
+
+def make_home() -> str:
+    """The home directory, readable by its owner only."""
+    home = home_path()
+    os.makedirs(home, mode=0o700, exist_ok=True)
+    for name in ("manifests", "spool", "rules"):
+        os.makedirs(os.path.join(home, name), mode=0o700, exist_ok=True)
+    return home
+
+
+def utc_now() -> str:
+    """RFC 3339, in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def log(message: str) -> None:
+    """One line into the home's `log` (kept under 1 MB); trouble in logging is nobody's trouble."""
+    path = os.path.join(home_path(), "log")
+    try:
+        if os.path.exists(path) and os.path.getsize(path) > 1_000_000:
+            os.replace(path, path + ".1")
+        with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
+            file.write(f"{utc_now()} {os.getpid()} {message}\n".replace("\n", " ").rstrip() + "\n")
+    except OSError:
+        pass
+
+
+def spool(kind: str, tool: str = "", path: str = "", cwd: str = "", native_id: str = "", *, final: bool = False) -> str:
+    """Leave something to do for `drain`; its file. Atomic, but not yet durable: a hook has no time for the disk."""
+    try:
+        from _blake2 import blake2b  # hashlib loads OpenSSL, which takes as long as all the rest
+    except ImportError:
+        from hashlib import blake2b
+
+    what = "\0".join((kind, tool, path or native_id))
+    name = blake2b(what.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + ".json"
+    entry = {"kind": kind, "tool": tool, "path": path, "cwd": cwd, "native_id": native_id, "queued_at": utc_now(),
+             "final": final}  # fmt: skip
+    folder = os.path.join(make_home(), "spool")
+    draft, target = os.path.join(folder, f".{os.getpid()}.{name}"), os.path.join(folder, name)
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(json.dumps(entry).encode("ascii"))
+        os.replace(draft, target)
+    except OSError:
+        try:
+            os.unlink(draft)
+        except OSError:
+            pass
+        raise
+    return target
+
+
+def hook(tool: str, stdin_bytes: bytes) -> int:
+    """What an agent's hook does: leave word of the session, start the worker, and be gone. Always 0.
+
+    The agent waits for us, so that nothing here reads a transcript, opens the state or asks the server.
+    """
+    try:
+        order = hooked(tool, stdin_bytes)
+        if order is not None:
+            spool("session", tool, order["path"], order["cwd"], order["native_id"], final=bool(order["final"]))
+            if os.environ.get("MEMORY_SYNC_FOREGROUND") == "1":
+                drain(load_config())
+            else:
+                start_worker()
+    except Exception as error:  # nothing of ours may ever stop an agent
+        log(f"{tool} hook: {type(error).__name__}: {error}")
+    return 0
+
+
+def hooked(tool: str, data: bytes) -> dict[str, Any] | None:
+    """Path, directory, id and finality of the session that a hook tells of; None when it tells of none to send."""
+    found = _hook_fields(data[:_MOST_HOOK_BYTES])
+    event = _told(found, "hook_event_name")
+    if not found or event == "SessionStart":
+        return None
+    path = _told(found, "transcript_path")
+    native_id = _told(found, "session_id") or _told(found, "thread-id") or _told(found, "thread_id")
+    if not path and not native_id:
+        log(f"{tool} hook: {event or 'an event'} names no transcript")
+        return None
+    return {"path": path, "cwd": _told(found, "cwd"), "native_id": native_id, "final": event == "SessionEnd"}
+
+
+def _hook_fields(data: bytes) -> Mapping[str, Any]:
+    """A hook's JSON. One that is over the limit (it may quote a whole answer) is cut: its fields are looked for."""
+    text = data.decode("utf-8", "replace").strip().removeprefix("\ufeff")
+    try:
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
+        if not text.startswith("{"):
+            return {}
+    fields: dict[str, Any] = {}
+    import re
+
+    for name in ("hook_event_name", "transcript_path", "session_id", "cwd", "thread-id"):
+        # Inside of a quoted text the quotes would be escaped.
+        match = re.search(rf'(?<!\\)"{name}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
+        if match:
+            try:
+                fields[name] = json.loads(match[1])
+            except ValueError:
+                continue
+    return fields
+
+
+def _told(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
+    return value if isinstance(value, str) and len(value) <= 4096 and "\0" not in value else ""
+
+
+def start_worker() -> None:
+    """`drain` in a process of its own, which outlives the agent, its terminal and its process group."""
+    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "drain"]
+    environment = {**os.environ, "MEMORY_SYNC_WORKER": "1"}
+    if WINDOWS:
+        _start_on_windows(command, environment)
+        return
+    null = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:  # the quick way: nothing to import
+        os.posix_spawn(command[0], command, environment, file_actions=null, setsid=True)
+    except NotImplementedError:
+        import subprocess
+
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def _start_on_windows(command: list[str], environment: dict[str, str]) -> None:
+    """No window, no console, out of the agent's job, which may end all of its processes; a job can forbid that."""
+    import subprocess
+
+    detached = 0x00000008 | 0x08000000 | 0x00000200  # DETACHED_PROCESS, CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP
+    breakaway = 0x01000000  # CREATE_BREAKAWAY_FROM_JOB
+    for flags in (detached | breakaway, detached):
+        try:
+            subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, close_fds=True, creationflags=flags,
+            )  # fmt: skip
+        except OSError:
+            if flags == detached:
+                raise
+        else:
+            return
+
+
+def _hook_main(tool: str) -> int:
+    """The hooks, before anything else is set up: whatever happens, the agent goes on."""
+    try:
+        told = sys.argv[2].encode("utf-8", "surrogateescape") if len(sys.argv) > 2 else b""  # Codex's notify
+        hook(tool, told or (sys.stdin.buffer.read(1 << 20) if sys.stdin else b""))
+    except BaseException as error:  # nothing of ours may ever stop an agent
+        log(f"{tool} hook: {type(error).__name__}: {error}")
+    return 0
+
+
+def is_hook_alone() -> bool:
+    """A hook was asked for that hands over to the background."""
+    is_hook = len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv
+    return is_hook and os.environ.get("MEMORY_SYNC_FOREGROUND") != "1"
+
+
+if __name__ == "__main__" and is_hook_alone():
+    os._exit(_hook_main(_HOOK_COMMANDS[sys.argv[1]]))  # all files are closed: there is nothing to tidy up
+
+# -- end of the hooks
+
 import contextlib
 import dataclasses
 import hashlib
-import json
-import os
 import re
 import socket
-import sys
 import tempfile
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,10 +220,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 # What only some commands need (argparse, sqlite3, ssl, http.client, subprocess, shutil, ...) is imported where it is
-# used: a hook has 100 ms, interpreter included.
+# used.
 
 VERSION = "1"
-WINDOWS = os.name == "nt"
 
 
 # -- trouble
@@ -87,17 +275,12 @@ class Unreachable(SyncError):
 
 def home_dir() -> Path:
     """`MEMORY_SYNC_HOME`, or `~/.memory-sync`; not created."""
-    given = os.environ.get("MEMORY_SYNC_HOME")
-    return Path(given).expanduser() if given else Path.home() / ".memory-sync"
+    return Path(home_path())
 
 
 def ensure_home() -> Path:
     """The home directory, readable by its owner only."""
-    home = home_dir()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("manifests", "spool", "rules"):
-        (home / name).mkdir(mode=0o700, exist_ok=True)
-    return home
+    return Path(make_home())
 
 
 def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -135,21 +318,6 @@ def read_json(path: Path) -> Any:
         raise UsageError(
             f"{path} is not valid JSON ({error})", "Mend it, or move it away and run install again"
         ) from None
-
-
-def utc_now() -> str:
-    """RFC 3339, in UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def log(message: str) -> None:
-    """One line into the home's `log` (kept under 1 MB); trouble in logging is nobody's trouble."""
-    with contextlib.suppress(OSError):
-        path = home_dir() / "log"
-        if path.exists() and path.stat().st_size > 1_000_000:
-            os.replace(path, path.with_name("log.1"))
-        with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
-            file.write(f"{utc_now()} {os.getpid()} {message}\n".replace("\n", " ").rstrip() + "\n")
 
 
 # -- configuration
@@ -2218,7 +2386,6 @@ _LEAST_ATTEMPTS = 20
 _FIRST_DELAY_SECONDS = 30.0
 _LONGEST_DELAY_SECONDS = 3600.0
 _LINGER_SECONDS = 900.0
-_MOST_HOOK_BYTES = 1_000_000
 
 
 @dataclass
@@ -2239,27 +2406,6 @@ class Spooled:
 
     def to_bytes(self) -> bytes:
         return json.dumps(dataclasses.asdict(self)).encode("ascii")
-
-
-def spool(
-    kind: str, tool: str = "", path: str = "", cwd: str = "", native_id: str = "", *, final: bool = False
-) -> Path:
-    """Leave something to do for `drain`. Atomic, but not yet durable: a hook has no time for the disk."""
-    what = "\0".join((kind, tool, path or native_id))
-    name = hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".json"
-    entry = {"kind": kind, "tool": tool, "path": path, "cwd": cwd, "native_id": native_id, "queued_at": utc_now(),
-             "final": final}  # fmt: skip
-    target = ensure_home() / "spool" / name
-    draft = target.with_name(f".{os.getpid()}.{name}")
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(json.dumps(entry).encode("ascii"))
-        os.replace(draft, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
-    return target
 
 
 def parse_spooled(data: bytes) -> Spooled:
@@ -2610,115 +2756,11 @@ def _work() -> None:
         return
 
 
-# -- hooks
-
-
-def hook(tool: str, stdin_bytes: bytes) -> int:
-    """What an agent's hook does: leave word of the session, start the worker, and be gone. Always 0.
-
-    The agent waits for us, so that nothing here reads a transcript, opens the state or asks the server.
-    """
-    try:
-        order = hooked(tool, stdin_bytes)
-        if order is not None:
-            spool("session", tool, order["path"], order["cwd"], order["native_id"], final=bool(order["final"]))
-            if os.environ.get("MEMORY_SYNC_FOREGROUND") == "1":
-                drain(load_config())
-            else:
-                start_worker()
-    except Exception as error:  # nothing of ours may ever stop an agent
-        log(f"{tool} hook: {type(error).__name__}: {error}")
-    return 0
-
-
-def hooked(tool: str, data: bytes) -> dict[str, Any] | None:
-    """Path, directory, id and finality of the session that a hook tells of; None when it tells of none to send."""
-    found = _hook_fields(data[:_MOST_HOOK_BYTES])
-    event = _told(found, "hook_event_name")
-    if not found or event == "SessionStart":
-        return None
-    path = _told(found, "transcript_path")
-    native_id = _told(found, "session_id") or _told(found, "thread-id") or _told(found, "thread_id")
-    if not path and not native_id:
-        log(f"{tool} hook: {event or 'an event'} names no transcript")
-        return None
-    return {"path": path, "cwd": _told(found, "cwd"), "native_id": native_id, "final": event == "SessionEnd"}
-
-
-def _hook_fields(data: bytes) -> Mapping[str, Any]:
-    """A hook's JSON. One that is over the limit (it may quote a whole answer) is cut: its fields are looked for."""
-    text = data.decode("utf-8", "replace").strip().removeprefix("\ufeff")
-    try:
-        found = json.loads(text)
-        return found if isinstance(found, dict) else {}
-    except (ValueError, RecursionError):
-        if not text.startswith("{"):
-            return {}
-    fields: dict[str, Any] = {}
-    for name in ("hook_event_name", "transcript_path", "session_id", "cwd", "thread-id"):
-        # Inside of a quoted text the quotes would be escaped.
-        match = re.search(rf'(?<!\\)"{name}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
-        if match:
-            with contextlib.suppress(ValueError):
-                fields[name] = json.loads(match[1])
-    return fields
-
-
-def _told(found: Mapping[str, Any], name: str) -> str:
-    value = found.get(name)
-    return value if isinstance(value, str) and len(value) <= 4096 and "\0" not in value else ""
-
-
-def start_worker() -> None:
-    """`drain` in a process of its own, which outlives the agent, its terminal and its process group."""
-    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "drain"]
-    environment = {**os.environ, "MEMORY_SYNC_WORKER": "1"}
-    if WINDOWS:
-        _start_on_windows(command, environment)
-        return
-    null = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    try:  # the quick way: nothing to import
-        os.posix_spawn(command[0], command, environment, file_actions=null, setsid=True)
-    except NotImplementedError:
-        import subprocess
-
-        subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-
-
-def _start_on_windows(command: list[str], environment: dict[str, str]) -> None:
-    """No window, no console, out of the agent's job, which may end all of its processes; a job can forbid that."""
-    import subprocess
-
-    detached = 0x00000008 | 0x08000000 | 0x00000200  # DETACHED_PROCESS, CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP
-    breakaway = 0x01000000  # CREATE_BREAKAWAY_FROM_JOB
-    for flags in (detached | breakaway, detached):
-        try:
-            subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, close_fds=True, creationflags=flags,
-            )  # fmt: skip
-        except OSError:
-            if flags == detached:
-                raise
-        else:
-            return
-
-
 # -- the front: what is installed under our name, so that a hook is back in time
 
 
 _FULL_NAME = "memory_sync_full"
-_FRONT_NAMES = (
-    "WINDOWS", "home_dir", "ensure_home", "utc_now", "log", "spool", "_MOST_HOOK_BYTES", "hook", "hooked",
-    "_hook_fields", "_told", "start_worker", "_start_on_windows", "_hook_main", "_HOOK_COMMANDS",
-)  # fmt: skip
+_FRONT_END = "\n# -- end of the hooks\n"
 _FRONT_TOP = '''#!/usr/bin/env python3
 """memory_sync, as `install` puts it in place: the hooks are in here, everything else is in memory_sync_full.py.
 
@@ -2726,23 +2768,9 @@ Made from that file. Python compiles a script anew each time it runs, which take
 what is imported, it compiles once.
 """
 
-from __future__ import annotations
-
-import contextlib
-import hashlib
-import json
-import os
-import re
-import sys
-import time
-from pathlib import Path
-
 '''
 _FRONT_BOTTOM = """
 if __name__ == "__main__":
-    is_hook = len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv
-    if is_hook and os.environ.get("MEMORY_SYNC_FOREGROUND") != "1":
-        os._exit(_hook_main(_HOOK_COMMANDS[sys.argv[1]]))  # all files are closed: there is nothing to tidy up
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     from memory_sync_full import main
 
@@ -2751,19 +2779,9 @@ if __name__ == "__main__":
 
 
 def front_script(source: str) -> str:
-    """The small script that takes this one's place: those parts of `source` that a hook runs, word for word."""
-    import ast
-
-    parts = {}
-    for node in ast.parse(source).body:
-        named = node.targets[0] if isinstance(node, ast.Assign) else node
-        name = getattr(named, "name", getattr(named, "id", ""))
-        if name in _FRONT_NAMES:
-            parts[name] = ast.get_source_segment(source, node) or ""
-    missing = [name for name in _FRONT_NAMES if name not in parts]
-    if missing:
-        raise AssertionError(f"no longer in this file: {missing}")
-    return _FRONT_TOP + "\n\n".join(parts.values()) + "\n\n" + _FRONT_BOTTOM
+    """The small script that takes this one's place: the part of `source` that a hook runs, word for word."""
+    begin = source.index("from __future__")
+    return _FRONT_TOP + source[begin : source.index(_FRONT_END)].rstrip() + "\n" + _FRONT_BOTTOM
 
 
 def write_client(folder: Path, source: bytes) -> None:
@@ -8168,19 +8186,6 @@ def _brief_command(options: Any, config: Config) -> int:
     return 0
 
 
-def _hook_main(tool: str) -> int:
-    """The hooks, before anything else is set up: whatever happens, the agent goes on."""
-    try:
-        told = sys.argv[2].encode("utf-8", "surrogateescape") if len(sys.argv) > 2 else b""  # Codex's notify
-        hook(tool, told or (sys.stdin.buffer.read(1 << 20) if sys.stdin else b""))
-    except BaseException as error:  # nothing of ours may ever stop an agent
-        log(f"{tool} hook: {type(error).__name__}: {error}")
-    return 0
-
-
-_HOOK_COMMANDS = {"claude-hook": "claude-code", "codex-hook": "codex", "gemini-hook": "gemini-cli"}
-
-
 def _parser() -> Any:
     import argparse
 
@@ -8271,7 +8276,7 @@ def _run_command(options: Any) -> int:
 
 def main() -> int:
     """Run one command; returns the exit code."""
-    if len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv:
+    if len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv:  # in the foreground
         return _hook_main(_HOOK_COMMANDS[sys.argv[1]])
     options = _parser().parse_args()
     if options.verb == "brief":
