@@ -39,6 +39,8 @@ _Result = TypeVar("_Result", bound=Result)
 _PAGE, _PAGE_BYTES = 1000, 4 * 1024**2
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 15, 0.2
 _POLL_SECONDS = 0.2
+_LONG_SECONDS = 3_600.0
+"""For work that takes as long as the root is large."""
 
 
 class Backend(Protocol):
@@ -74,6 +76,10 @@ class Backend(Protocol):
     def invitations(self) -> list[InvitationRow]: ...
 
     def withdraw(self, invitation_id: str) -> InvitationRow: ...
+
+    def operate(self, action: str, **arguments: object) -> dict[str, Any]:
+        """One of `service.operations`; paths in its answer are of the machine that holds the root."""
+        ...
 
     def __enter__(self) -> Backend: ...
 
@@ -230,6 +236,12 @@ class Remote:
     def withdraw(self, invitation_id: str) -> InvitationRow:
         return _parsed(InvitationRow, self.link.call("DELETE", f"/api/v1/invitations/{_segment(invitation_id)}"))
 
+    def operate(self, action: str, **arguments: object) -> dict[str, Any]:
+        found: dict[str, Any] = self.link.call(
+            "POST", f"/api/v1/operations/{_segment(action)}", arguments, timeout_seconds=_LONG_SECONDS
+        )
+        return found
+
     def __enter__(self) -> Remote:
         return self
 
@@ -309,6 +321,9 @@ class Local:
 
     def withdraw(self, invitation_id: str) -> InvitationRow:
         return self._services.enrolment.withdraw(self._caller, invitation_id)
+
+    def operate(self, action: str, **arguments: object) -> dict[str, Any]:
+        return self._services.operations.run(self._caller, action, arguments)
 
     def __enter__(self) -> Local:
         return self

@@ -21,6 +21,24 @@ _LOG_PAGES = 16_000
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 
 
+class Pinned:
+    """What the database held at one moment, whatever is written since."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def copy_to(self, path: Path) -> None:
+        """A database file of its own. Raises: StorageFull, Unavailable: it could not be written."""
+        copy = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._connection.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.OperationalError as error:
+            raise _explained(error) from error
+        finally:
+            copy.close()
+
+
 class Database:
     """The state database of one root; thread-safe."""
 
@@ -62,6 +80,17 @@ class Database:
     def checkpoint(self) -> None:
         """Move committed pages from the log into the database: in the background rather than in a write."""
         self._reader().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    @contextmanager
+    def pinned(self) -> Iterator[Pinned]:
+        """Hold on to what is committed now; the log grows meanwhile, and nobody waits."""
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM node").fetchone()
+            yield Pinned(connection)
+        finally:
+            connection.close()
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call `listener`, which must be quick and must not raise, after each committed transaction."""

@@ -7,6 +7,8 @@ import hmac
 import json
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from federated_memory.errors import Conflict, NotFound, UnsupportedFormat
@@ -68,6 +70,12 @@ class Registry:
         """Every workspace, by id."""
         known = self._workspaces
         return [known[key] for key in sorted(known)]
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """While held, no workspace comes, changes or goes. Take it before `Root.locked`."""
+        with self._lock:
+            yield
 
     def find(self, workspace_id: str) -> Workspace | None:
         return self._workspaces.get(workspace_id)
