@@ -4,8 +4,9 @@
 One file, standard library only, Python 3.10+, Linux, macOS and Windows. It speaks the HTTP routes of SPEC.md and
 imports nothing of the server's. `memory_sync.py --help` lists the commands.
 
-What it promises (SPEC: CLIENT-*): a hook returns at once and never fails the agent; what could not be sent waits in the
-spool and is sent later; secrets are redacted before anything leaves the machine; nothing is deleted by surprise.
+What it promises (SPEC: SEND, SYNC, REDACT, INST, LOOK): a hook returns at once and never fails the agent; what could
+not be sent waits in the spool and is sent later; secrets are redacted before anything leaves the machine; nothing is
+deleted by surprise.
 
 Home: `~/.memory-sync`, or `MEMORY_SYNC_HOME`. Environment: `MCP_MEMORY_URL` (the MCP endpoint, or its origin),
 `MCP_MEMORY_TOKEN` (AI token), `SYNC_TOKEN`; they win over `config.json`.
@@ -2725,7 +2726,11 @@ def _session_of(path: Path) -> str:
 def drain_all(config: Config) -> int:
     """The `drain` command; started by a hook (`MEMORY_SYNC_WORKER`) it stays a while, to try again what failed."""
     if os.environ.get("MEMORY_SYNC_WORKER"):
-        _work()
+        try:
+            _work()
+        except Exception as error:  # nobody reads what it prints
+            log(f"drain: {type(error).__name__}: {error}")
+            return 1
         return 0
     report = drain(config, even_early=True)
     for problem in dict.fromkeys(report.problems):
@@ -5625,7 +5630,8 @@ class _TomlReader:
         if head == "[" or head == "{":
             return self._nested(at)
         found = re.compile(r"[^\s,#\]}][^,#\]}\r\n]*").match(self.text, at)
-        if found is None:
+        # A number, a word, or a date; only between a date and its time may there be a space.
+        if found is None or not re.fullmatch(r"[\w+.:-]+(?: \d\d:[\d:.Zz+-]+)?\s*", found[0], re.ASCII):
             raise self.fail(at, "a value is expected")
         return at + len(found[0].rstrip())
 
@@ -7749,6 +7755,7 @@ def _remove_home(*, purge: bool) -> list[str]:
 
 _CHECK_TOOL, _CHECK_PROJECT, _CHECK_PATH = "memory-sync", "self-test", "self-test.md"
 _AT_RISK_DAYS = 7
+_FOUND_WITHIN_SECONDS = 10.0
 _CLAUDE_CLEANUP_DAYS = 30
 
 
@@ -7759,11 +7766,31 @@ def _server_of(config: Config, timeout_seconds: float = 30) -> Any:
 
 
 def run_test(config: Config) -> list[Finding]:
-    """Token, rights, a round trip and each agent's configuration, proven in this order; the first failure ends it.
+    """Token, rights, a round trip and each agent's configuration, proven in this order.
 
     The round trip writes one small document, the same all day, into a workspace of its own.
+
+    Raises:
+        Unproven: The first failure; it ends the test, and tells what was proven before.
     """
     checks: list[Finding] = []
+    try:
+        _prove_server(config, checks)
+    except SyncError as error:
+        raise Unproven(error, [*checks, Finding("error", error.message, error.hint)]) from None
+    return checks + _agent_checks(config)
+
+
+class Unproven(SyncError):
+    """What `test` could not prove; the exit code is that of the failure."""
+
+    def __init__(self, error: SyncError, checks: list[Finding]) -> None:
+        super().__init__(error.message, error.hint)
+        self.code = error.code
+        self.checks = checks
+
+
+def _prove_server(config: Config, checks: list[Finding]) -> None:
     with _server_of(config) as server:
         server.request("GET", "/healthz", role="none")
         checks.append(Finding("ok", f"{config.url} answers"))
@@ -7776,15 +7803,12 @@ def run_test(config: Config) -> list[Finding]:
             checks += _round_trip(server, config)
         else:
             checks.append(Finding("warning", "there is no sync token", "Nothing is uploaded without SYNC_TOKEN"))
-    for client in config.clients:
-        checks += [
-            Finding(found.level, f"{client}: {found.text}", found.hint) for found in check_client(config, client)
-        ]
-    return checks
 
 
 def _round_trip(server: Any, config: Config) -> list[Finding]:
     """Register, write, read back, find."""
+    from urllib.parse import urlencode
+
     project = Project(_CHECK_PROJECT, "", "", "the self-test's own")
     workspace_id = register(server, config, project, _CHECK_TOOL)
     text = f"# Self-test of {config.machine}\n\nWritten by `memory_sync.py test` on {utc_now()[:10]}.\n".encode()
@@ -7793,21 +7817,40 @@ def _round_trip(server: Any, config: Config) -> list[Finding]:
     server.request("PUT", place, body=text, headers=token)
     if server.request("GET", place).body != text:
         return [Finding("error", f"{workspace_id}: what was written is not what is read", "Look at the server's log")]
-    return [Finding("ok", f"wrote and read back {_CHECK_PATH} in {workspace_id}")]
+    checks = [Finding("ok", f"wrote and read back {_CHECK_PATH} in {workspace_id}")]
+    asked = {"workspace_id": workspace_id, "kinds": "knowledge", "query": f"Self-test of {config.machine}"}
+    query = "/api/v1/search?" + urlencode(asked)
+    started = time.monotonic()
+    while not any(hit.get("path") == _CHECK_PATH for hit in _hits(server.request("GET", query))):
+        if time.monotonic() > started + _FOUND_WITHIN_SECONDS:
+            return [*checks, Finding("warning", "search does not find it yet", "Ask `federated-memory doctor` why")]
+        time.sleep(0.2)
+    return [*checks, Finding("ok", f"search found it after {time.monotonic() - started:.1f} s")]
+
+
+def _hits(answer: Answer) -> list[dict[str, Any]]:
+    found = json.loads(answer.body)
+    return [hit for hit in found.get("hits", ()) if isinstance(hit, dict)]
 
 
 def waiting_sessions(state: Any, config: Config) -> dict[str, Any]:
-    """Per agent: `on_disk`, `waiting` (not, or not wholly, on the server), `at_risk` (soon deleted by the agent)."""
+    """Per agent: `on_disk`, `left_out` (on purpose), `waiting` (not, or not wholly, on the server) and, of those,
+    `at_risk` (soon deleted by the agent)."""
     known = {row["path"]: row for row in state.execute("SELECT path, size, raw_offset, error FROM sessions")}
-    cut = _cleanup_days() - _AT_RISK_DAYS
+    skipped, start_ns = _skipped(state, config), history_start_ns(state, config)
+    cut = _cleanup_days(config) - _AT_RISK_DAYS
     now = time.time()
     result: dict[str, Any] = {}
     for transcript in transcripts(config):
-        counts = result.setdefault(transcript.tool, {"on_disk": 0, "waiting": 0, "waiting_bytes": 0, "at_risk": 0})
+        empty = {"on_disk": 0, "left_out": 0, "waiting": 0, "waiting_bytes": 0, "at_risk": 0}
+        counts = result.setdefault(transcript.tool, empty)
         counts["on_disk"] += 1
         row = known.get(str(transcript.path))
         held = row["raw_offset"] if row else 0
-        if transcript.size and held < transcript.size:
+        is_old = row is None and transcript.mtime_ns < start_ns
+        if is_old or skipped.get(str(transcript.path)) == [transcript.size, transcript.mtime_ns]:
+            counts["left_out"] += 1
+        elif transcript.size and held < transcript.size:
             counts["waiting"] += 1
             counts["waiting_bytes"] += transcript.size - held
             age_days = (now - transcript.mtime_ns / 1e9) / 86_400
@@ -7815,12 +7858,35 @@ def waiting_sessions(state: Any, config: Config) -> dict[str, Any]:
     return result
 
 
-def _cleanup_days() -> int:
-    """After how many days Claude Code deletes its transcripts."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        settings = json.loads((Path.home() / ".claude" / "settings.json").read_text(encoding="utf-8-sig"))
-        return int(settings.get("cleanupPeriodDays", _CLAUDE_CLEANUP_DAYS))
-    return _CLAUDE_CLEANUP_DAYS
+def _cleanup_days(config: Config) -> int:
+    """After how many days Claude Code deletes its transcripts: the soonest of its profiles."""
+    found = []
+    for folder, _ in claude_homes(config):
+        days: object = None
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            text = (folder / "settings.json").read_text(encoding="utf-8-sig")
+            days = json_get(text, ["cleanupPeriodDays"])
+        found.append(days if type(days) is int else _CLAUDE_CLEANUP_DAYS)
+    return min(found, default=_CLAUDE_CLEANUP_DAYS)
+
+
+def server_flags(config: Config, seconds: float = 3) -> dict[str, Any] | None:
+    """What the server has found of secrets in this machine's workspaces; None: it cannot be asked just now."""
+    from urllib.parse import urlencode
+
+    role: Literal["sync", "ai"] = "sync" if config.sync_token else "ai"
+    path = "/api/v1/flags?" + urlencode({"machine": config.machine})
+    try:
+        with Server(config, timeout_seconds=seconds) as server:
+            found = json.loads(server.request("GET", path, role=role).body)
+            return {"total": int(found["total"]), "secrets": [dict(row) for row in found["secrets"]]}
+    except (SyncError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _flag_line(row: Mapping[str, Any]) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(row["counts"].items()))
+    return f"{row['workspace_id']} {row['kind']} {row['name']}: {kinds}"
 
 
 def status(config: Config) -> dict[str, Any]:
@@ -7877,6 +7943,7 @@ def _show_status(found: Mapping[str, Any]) -> None:
     )
     for tool, counts in sorted(found["sessions"].items()):
         risk = f", {counts['at_risk']} of them soon deleted by the agent" if counts["at_risk"] else ""
+        risk += f", {counts['left_out']} left out as configured" if counts["left_out"] else ""
         print(f"  {tool:<12} {counts['on_disk']} sessions on disk, {counts['waiting']} not yet on the server{risk}")
     for row in found["sources"]:
         trouble = (
@@ -7888,6 +7955,11 @@ def _show_status(found: Mapping[str, Any]) -> None:
     print(f"Waiting   {found['spooled']} in the spool")
     for row in found["errors"]:
         print(f"  {row['path']}: {row['error']}")
+    flags = found["flags"]
+    if flags and flags["total"]:
+        print(f"Secrets   the server found some in {_many(flags['total'], 'place')}: replace and change them")
+        for row in flags["secrets"][:5]:
+            print(f"  {_flag_line(row)}")
     problem = _status_problem(found)
     if problem:
         print(f"Problem: {problem}.")
@@ -7908,11 +7980,20 @@ def run_doctor(config: Config) -> list[Finding]:
     except SyncError as error:
         checks.append(Finding("error", error.message, error.hint))
     checks.append(_schedule_check())
-    for client in config.clients:
-        checks += [
-            Finding(found.level, f"{client}: {found.text}", found.hint) for found in check_client(config, client)
-        ]
-    return checks
+    flags = server_flags(config) if config.url else None
+    for row in flags["secrets"][:5] if flags else ():
+        checks.append(
+            Finding("warning", f"the server found secrets: {_flag_line(row)}", "Change them; then rescan --redact")
+        )
+    return checks + _agent_checks(config)
+
+
+def _agent_checks(config: Config) -> list[Finding]:
+    return [
+        Finding(found.level, f"{client}: {found.text}", found.hint)
+        for client in config.clients
+        for found in check_client(config, client)
+    ]
 
 
 def _home_check() -> Finding:
@@ -8085,6 +8166,13 @@ def _init_manifest_command(options: Any, config: Config) -> int:
 def _import_command(options: Any, config: Config) -> int:
     """Send transcripts that lie elsewhere: an old disk, a backup, another machine's copy."""
     sent = failed = 0
+    rows: list[dict[str, str]] = []
+
+    def tell(path: Path, status: str, text: str, workspace_id: str = "") -> None:
+        rows.append({"path": str(path), "status": status, "workspace_id": workspace_id, "detail": text})
+        if not options.json:
+            print(f"{path}: {text}", file=sys.stderr if status == "failed" else sys.stdout)
+
     with _server_of(config) as server, contextlib.closing(open_state()) as state, exclusive("sync", 60):
         for path in _transcript_files([Path(given).expanduser() for given in options.paths]):
             transcript = transcript_at(options.tool, path)
@@ -8092,18 +8180,16 @@ def _import_command(options: Any, config: Config) -> int:
                 which(state, config, tool=options.tool, cwd=options.cwd, transcript=transcript) if transcript else None
             )
             if transcript is None or (target is None and not options.workspace):
-                print(
-                    f"{path}: nothing says which project it belongs to. Name one with --workspace or --cwd.",
-                    file=sys.stderr,
-                )
+                why = "nothing says which project it belongs to. Name one with --workspace or --cwd."
+                tell(path, "failed", why if path.is_file() else "there is no such transcript.")
                 failed += 1
                 continue
             workspace_id = options.workspace or (target.workspace_id if target else "")
             if not workspace_id:
-                print(f"{path}: {target.why if target else ''}", file=sys.stderr)
+                tell(path, "left out", target.why if target else "")
                 continue
             if options.dry_run:
-                print(f"{path} would go to {workspace_id} as {transcript.session_id}")
+                tell(path, "planned", f"would go to {workspace_id} as {transcript.session_id}", workspace_id)
                 continue
             try:
                 if target is not None and not options.workspace:
@@ -8112,12 +8198,14 @@ def _import_command(options: Any, config: Config) -> int:
             except (Unauthorised, Unreachable):
                 raise
             except SyncError as error:
-                print(f"{path}: {error}", file=sys.stderr)
+                tell(path, "failed", str(error), workspace_id)
                 failed += 1
                 continue
             sent += 1
-            print(f"{path}: {outcome.status} in {workspace_id}")
-    print(f"{sent} sent, {failed} not.")
+            tell(path, outcome.status, f"{outcome.status} in {workspace_id}", workspace_id)
+    print(
+        json.dumps({"sent": sent, "failed": failed, "files": rows}) if options.json else f"{sent} sent, {failed} not."
+    )
     return 1 if failed else 0
 
 
@@ -8129,7 +8217,7 @@ def _transcript_files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _rescan_command(_: Any, config: Config) -> int:
+def _rescan_command(options: Any, config: Config) -> int:
     """Send every session again, under the newest rules: for secrets that older rules did not know."""
     sent = redactions = failed = 0
     with _server_of(config) as server, contextlib.closing(open_state()) as state, exclusive("sync", 60):
@@ -8155,6 +8243,9 @@ def _rescan_command(_: Any, config: Config) -> int:
                 failed += 1
                 continue
             sent, redactions = sent + 1, redactions + outcome.redactions
+    if options.json:
+        print(json.dumps({"rules": newest, "sent": sent, "failed": failed, "redactions": redactions}))
+        return 1 if failed else 0
     print(f"{sent} of {len(rows)} sessions sent again under the rules of {newest}, {redactions} secrets redacted.")
     if sent:
         print("The server keeps what was replaced as a revision; an admin removes those with `federated-memory purge`.")
@@ -8244,8 +8335,10 @@ def _add_work(verb: Callable[[str, str], Any]) -> None:
     made.add_argument("--workspace", default="", help="send them there, whatever they say of themselves")
     made.add_argument("--cwd", default="", help="the directory they were made in")
     made.add_argument("--dry-run", action="store_true")
+    made.add_argument("--json", action="store_true")
     made = verb("rescan", "send every session again under newer redaction rules")
     made.add_argument("--redact", action="store_true", required=True, help="needed: this replaces what the server has")
+    made.add_argument("--json", action="store_true")
     verb("write-token", "keep a reissued write token, from standard input").add_argument("workspace_id")
 
 
@@ -8255,10 +8348,16 @@ def _run_command(options: Any) -> int:
     if options.verb == "uninstall":
         return run_uninstall(options)
     config = load_config()
-    if options.verb in ("test", "doctor"):
-        return _show_checks((run_test if options.verb == "test" else run_doctor)(config), options.json)
+    if options.verb == "doctor":
+        return _show_checks(run_doctor(config), options.json)
+    if options.verb == "test":
+        try:
+            return _show_checks(run_test(config), options.json)
+        except Unproven as error:
+            _show_checks(error.checks, options.json)
+            return error.code
     if options.verb == "status":
-        found = status(config)
+        found = {**status(config), "flags": server_flags(config) if config.url else None}
         problem = _status_problem(found)
         if options.json:
             print(json.dumps({**found, "problem": problem}))
@@ -8294,7 +8393,9 @@ def main() -> int:
         return error.code
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__ != "sqlite3":
+            raise
         print(f"memory_sync: {error}. Check the disk and its permissions.", file=sys.stderr)
         return 1
 

@@ -89,6 +89,7 @@ POST /enroll                    F   F   F   F   | F   F   F   F   F   F   | F   
 GET /search                     401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 POST /reindex                   401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 POST /operations/snapshot       401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /flags                      401 401 401 401 | B   B   B   B   B   B   | B   B   B   B   B   | B   B   B
 GET /status                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /nothing                    401 401 401 401 | 404 404 404 404 404 404 | 404 404 404 404 404 | 404 404 404
 """
