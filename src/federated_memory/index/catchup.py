@@ -108,6 +108,16 @@ class Follower:
         self._hurry.set()
         self._changed.set()
 
+    def throw_away(self, seconds: float) -> bool:
+        """Remove all that the index holds; whoever follows makes it anew. False: not within so many seconds."""
+        before = self._file.incarnation
+        self.rebuild()
+        if self._thread is None:
+            self._file.renew()
+            return True
+        with self._moved:
+            return self._moved.wait_for(lambda: self._file.incarnation != before, seconds)
+
     def make_anew(self, progress: Callable[[int, int], None]) -> str:
         """Make the index anew in the caller's thread; returns what kept it from that, if anything."""
         self.rebuild()
@@ -138,6 +148,8 @@ class Follower:
         if self._wants_anew or self._file.is_damaged or (self._is_doubtful and not self._file.verify()):
             self._wants_anew = False
             self._file.renew()
+            with self._moved:
+                self._moved.notify_all()
         self._is_doubtful = False
         self._ensure_space()
         if not self._is_known():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from federated_memory.errors import FederatedMemoryError, StorageFull, Unavailab
 SCHEMA_VERSION = 1
 _LOG_PAGES = 16_000
 """About 64 MB: `checkpoint` empties the log long before; this is for when it cannot run."""
+_SCRUB_TRIES = 30
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 
 
@@ -95,6 +97,24 @@ class Database:
             yield Pinned(connection)
         finally:
             connection.close()
+
+    def scrub(self) -> bool:
+        """Write the database anew, without what was deleted, and empty its log; False: a reader kept the log from that.
+
+        Raises:
+            StorageFull, Unavailable: There is no room for a second copy, or the disk failed.
+        """
+        try:
+            with self._write_lock:
+                self._writer.execute("VACUUM")
+                for _ in range(_SCRUB_TRIES):
+                    (is_busy, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not is_busy:
+                        return True
+                    time.sleep(0.1)
+        except sqlite3.OperationalError as error:
+            raise _explained(error) from error
+        return False
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call `listener`, which must be quick and must not raise, after each committed transaction."""

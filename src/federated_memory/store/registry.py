@@ -59,7 +59,9 @@ class Registry:
             ) from None
 
     def _save(self, *workspaces: Workspace) -> None:
-        changed = self._workspaces | {str(workspace.workspace_id): workspace for workspace in workspaces}
+        self._replace(self._workspaces | {str(workspace.workspace_id): workspace for workspace in workspaces})
+
+    def _replace(self, changed: dict[str, Workspace]) -> None:
         rows = [asdict(changed[key]) for key in sorted(changed)]
         with storage_errors():
             data = json.dumps({"workspaces": rows}, ensure_ascii=False, indent=1).encode() + b"\n"
@@ -116,6 +118,13 @@ class Registry:
                 at=wanted.created_at,
             )
         return wanted, True
+
+    def remove(self, workspace_id: WorkspaceId) -> None:
+        """Forget a workspace; its folder and rows are the caller's business. One that is not known is no error."""
+        with self._lock:
+            if workspace_id in self._workspaces:
+                del (changed := dict(self._workspaces))[workspace_id]
+                self._replace(changed)
 
     def _create_folder(self, workspace: Workspace) -> None:
         identity = {

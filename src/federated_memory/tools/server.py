@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from federated_memory import __version__
 from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.names import shown
+from federated_memory.service.observer import Observer
 from federated_memory.service.results import Nothing
 from federated_memory.service.services import Services
 from federated_memory.tools import briefing, reading, writing
@@ -40,7 +41,7 @@ _LANES = {"store": 32, "search": 4, INLINE: 1}
 class MemoryServer(MCPServer[dict[str, Any]]):
     """The SDK's server with our tools, filtered by the caller's role."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, observer: Observer) -> None:
         super().__init__(
             "federated-memory",
             title="Federated Memory",
@@ -52,12 +53,13 @@ class MemoryServer(MCPServer[dict[str, Any]]):
         self._specs: dict[str, ToolSpec] = {}
         self._limiters: dict[str, anyio.CapacityLimiter] = {}
         self._services = services
+        self._observer = observer
         for tool in _offered(services.core.settings.toolsets, services.core.settings.bench_noop):
             self._register(tool)
 
     def _register(self, tool: ToolSpec) -> None:
         limiter = self._limiters.setdefault(tool.lane, anyio.CapacityLimiter(_LANES[tool.lane]))
-        handler = as_handler(tool, self._services, limiter)
+        handler = as_handler(tool, self._services, limiter, self._observer)
         with_verbatim_text(self._tool_manager.add_tool(handler, title=tool.title, annotations=tool.annotations))
         self._specs[tool.name] = tool
 
