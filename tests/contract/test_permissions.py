@@ -91,6 +91,7 @@ POST /reindex                   401 401 401 401 | F   F   F   F   F   F   | F   
 POST /operations/purge          401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 POST /operations/gc             401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 POST /operations/snapshot       401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /flags                      401 401 401 401 | B   B   B   B   B   B   | B   B   B   B   B   | B   B   B
 GET /status                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /nothing                    401 401 401 401 | 404 404 404 404 404 404 | 404 404 404 404 404 | 404 404 404
 """

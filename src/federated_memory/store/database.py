@@ -50,6 +50,7 @@ class Database:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._listeners: list[Callable[[], None]] = []
+        self._has_grown = True
         self._writer = self._connect()
         self._writer.execute("PRAGMA journal_mode=WAL")
         self._writer.execute("PRAGMA synchronous=FULL")
@@ -81,6 +82,9 @@ class Database:
 
     def checkpoint(self) -> None:
         """Move committed pages from the log into the database: in the background rather than in a write."""
+        if not self._has_grown:
+            return
+        self._has_grown = False
         self._reader().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
@@ -129,6 +133,7 @@ class Database:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.execute("COMMIT")
+                self._has_grown = True
             except BaseException as error:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")

@@ -111,6 +111,7 @@ class Journal:
         """
         (head,) = self._root.database.row("SELECT max(number) FROM journal") or (None,)
         if head is None:
+            self._root.database.checkpoint()
             return 0
         for (workspace_id,) in self._root.database.rows("SELECT DISTINCT workspace_id FROM journal"):
             with self._root.locked(workspace_id):
