@@ -36,8 +36,7 @@ there() {
         need_root
         bash -c "$1"
     else
-        local quoted
-        quoted=$(printf %q "$1")
+        local quoted="'${1//\'/\'\\\'\'}'" # for any shell; bash's own %q is for bash alone
         # shellcheck disable=SC2029 # quoted for the other side on purpose
         ssh -o BatchMode=yes -- "$host" "if [ \$(id -u) = 0 ]; then bash -c $quoted; else sudo -n bash -c $quoted; fi"
     fi

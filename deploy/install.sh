@@ -121,6 +121,13 @@ check_port() { # PORT OPTION WHO-IT-MAY-BE
     fail "port $1 is taken: $(sed -n 's/.*users:((\(.*\)).*/\1/p' <<<"$who")" "Stop that, or take another one: $2 NUMBER. Nothing was changed"
 }
 
+# Sites with an error would keep nginx from taking ours, too, and it is not ours to mend.
+check_nginx() {
+    local words
+    if ! command -v nginx >/dev/null || ((EUID != 0)); then return 0; fi
+    words=$(nginx -t -q 2>&1) || fail "nginx's configuration has an error already: $words" "Mend that first. Nothing was changed"
+}
+
 site_file() { if [[ -d /etc/nginx/sites-available || ! -d /etc/nginx/conf.d ]]; then echo /etc/nginx/sites-available/mcp-memory; else echo /etc/nginx/conf.d/mcp-memory.conf; fi; }
 our_site() { local file; file=$(site_file); if [[ -f $file ]]; then echo "$file"; fi; }
 
@@ -156,8 +163,7 @@ packages() {
     [[ -n ${option[no-fail2ban]:-} ]] || /usr/bin/python3 -c 'import systemd.journal' 2>/dev/null || missing+=(python3-systemd)
     ((${#missing[@]})) || return 0
     step "Packages: ${missing[*]}"
-    [[ " ${missing[*]} " == *" nginx-light "* ]] && fresh_nginx=1
-    [[ " ${missing[*]} " == *" fail2ban "* ]] && fresh_fail2ban=1
+    if [[ " ${missing[*]} " == *" nginx-light "* ]]; then fresh_nginx=1; fi
     do_ env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     do_ env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"
     # Debian's page on port 80 is nobody's site when nginx came with us.
@@ -305,7 +311,7 @@ units() {
 start() {
     step "Start"
     [[ -z $dry ]] || { say "  would: start $unit and wait until it is healthy"; return; }
-    if ((!changed)) && [[ $(readlink $home/current) == "releases/$release" ]] && systemctl is-active --quiet $unit; then
+    if ((!changed)) && [[ $(readlink $home/current) == "releases/$release" ]] && systemctl is-active --quiet $unit && "$home/deploy/release.sh" healthy; then
         say "  runs already, nothing has changed"
         return
     fi
@@ -329,8 +335,6 @@ proxy() {
     step "nginx"
     local file listen before=
     file=$(site_file)
-    [[ -n $dry ]] || nginx -t -q 2>/dev/null || [[ -f $file ]] \
-        || fail "nginx's own configuration has an error, before anything of ours" "nginx -t says which; then start this again"
     listen="listen $https_port ssl;"
     [[ ! -f /proc/net/if_inet6 ]] || listen+=" listen [::]:$https_port ssl;"
     [[ $http_listen == *:* ]] && listen+=" listen [$http_listen]:$http_port;" || listen+=" listen $http_listen:$http_port;"
@@ -354,9 +358,9 @@ bans() {
     put 0644 root:root /etc/fail2ban/filter.d/mcp-memory.conf <"$here/fail2ban-filter.conf"
     local text words
     text=$("$here/render.sh" "$here/fail2ban-jail.conf" "PORTS=$https_port,$http_port") || exit 1
-    # Debian's sshd jail looks for a file that is not there without rsyslog, and then nothing starts at all. Somebody who
-    # had fail2ban before us has settled that.
-    if [[ -n ${fresh_fail2ban:-} || -f $home/.sshd-jail-is-ours ]] && [[ ! -f /var/log/auth.log ]]; then
+    # Debian's sshd jail looks for a file that is not there without rsyslog, and then nothing starts at all. Whoever has
+    # it running has settled that, and it stays as it is.
+    if [[ -f $home/.sshd-jail-is-ours ]] || [[ $(fail2ban-client -t 2>&1) == *"log file for sshd jail"* ]]; then
         text+=$'\n\n[sshd]\nbackend = systemd'
         [[ -n $dry ]] || touch $home/.sshd-jail-is-ours
     fi
@@ -389,6 +393,7 @@ check_wishes
 [[ -n $dry ]] || lock
 check_port "$port" --port server
 if [[ -z ${option[no-nginx]:-} ]]; then
+    check_nginx
     check_port "$https_port" --https-port nginx
     check_port "$http_port" --http-port nginx
 fi

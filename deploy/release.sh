@@ -3,6 +3,7 @@
 #     release.sh add WHEEL [WHEELS]  make a release of a wheel, with its pinned dependencies (from the folder WHEELS: no network)
 #     release.sh switch ID           run that one; if it is not healthy within a minute, the one before runs again
 #     release.sh rollback            run the one that ran before
+#     release.sh healthy             0 when the server answers, ready, within a minute
 #     release.sh list
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -33,7 +34,6 @@ add() {
     "${pip[@]}" install --require-hashes --only-binary :all: "${from[@]}" -r "$here/requirements.txt" >&2 \
         || fail "the dependencies could not be installed" "Nothing was switched. pip's words are above"
     "${pip[@]}" install --no-deps --no-index "$wheel" >&2 || fail "$wheel could not be installed" "Nothing was switched"
-    "$new/bin/python" -m compileall -q "$new/lib" >/dev/null 2>&1 || true
     "$new/bin/federated-memory" --help >/dev/null || fail "the new release does not start at all" "Nothing was switched"
     cp "$here/requirements.txt" "$new/requirements.txt"
     touch "$new/.complete"
@@ -83,6 +83,7 @@ switch() {
         return
     fi
     say "release $id is not healthy:" >&2
+    systemctl status --no-pager --lines 0 "$unit" 2>/dev/null | grep 'was not met' >&2 || true
     journalctl --unit "$unit" --lines 15 --no-pager --output cat >&2 2>/dev/null || true
     if [[ -z $before || $before == "$id" ]]; then
         fail "the server does not run" "systemctl status $unit; a missing credential is named there"
@@ -112,6 +113,9 @@ add)
 switch)
     need_root
     switch "$2"
+    ;;
+healthy)
+    is_healthy
     ;;
 rollback)
     need_root

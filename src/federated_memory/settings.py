@@ -140,8 +140,16 @@ class Settings(BaseSettings):
 def _credential(name: str) -> str | None:
     """The file of a credential that systemd handed to this process (`LoadCredential`), if there is one."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    file = Path(folder) / name if folder else None
-    return str(file) if file and file.exists() else None
+    if not folder:
+        return None
+    file = os.path.join(folder, name)
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return None
+    except OSError:  # it is there: reading it fails, and says so, rather than that other tokens are used
+        pass
+    return file
 
 
 def is_loopback(host: str) -> bool:
@@ -162,7 +170,7 @@ def load_settings(**overrides: Any) -> Settings:
         InvalidArgument: A value is out of range; the message names the variable and never the value.
     """
     try:
-        return Settings(_env_file=os.environ.get("MEMORY_ENV_FILE") or ".env", **overrides)
+        return Settings(**{"_env_file": os.environ.get("MEMORY_ENV_FILE") or ".env", **overrides})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()
