@@ -36,7 +36,9 @@ there() {
         need_root
         bash -c "$1"
     else
-        local quoted="'${1//\'/\'\\\'\'}'" # for any shell; bash's own %q is for bash alone
+        # Quoted for any shell; bash's own %q is for bash alone.
+        local quote="'" escaped="'\\''"
+        local quoted=$quote${1//$quote/$escaped}$quote
         # shellcheck disable=SC2029 # quoted for the other side on purpose
         ssh -o BatchMode=yes -- "$host" "if [ \$(id -u) = 0 ]; then bash -c $quoted; else sudo -n bash -c $quoted; fi"
     fi

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import socket
 import ssl
 import statistics
@@ -22,7 +23,7 @@ import pytest
 
 from tests.e2e.conftest import PATIENCE_SECONDS, RunningServer, wait_until
 from tests.e2e.hosts import free_port
-from tests.e2e.shipped import Proxy, shipped_nginx
+from tests.e2e.shipped import DEPLOY, Proxy, shipped_nginx
 
 UPLOAD_BYTES = 200 * 1024**2
 EVENTS = 50
@@ -174,7 +175,7 @@ def test_events_are_not_held_back(upstream: Upstream, tmp_path: Path) -> None:
     assert len(upstream.sent_at) == 1, "a buffering proxy showed the first event before the stream's end"
 
 
-@pytest.mark.spec("DEPLOY-4")
+@pytest.mark.spec("DEPLOY-3", "DEPLOY-4")
 def test_two_hundred_megabytes_pass_without_touching_the_disk(
     server: RunningServer, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -203,6 +204,9 @@ def test_two_hundred_megabytes_pass_without_touching_the_disk(
                 back.update(part)
     assert back.hexdigest() == digest.hexdigest()
     assert proxy.spooled == []
+    used, allowed = most_memory(server), memory_high()
+    print(f"most memory of the server with a {UPLOAD_BYTES >> 20} MB transcript: {used >> 20} of {allowed >> 20} MB")
+    assert used < allowed
 
     spools = "proxy_request_buffering off; ", "proxy_request_buffering on; "
     with twin(tmp_path / "twin", f"127.0.0.1:{server.address[1]}", *spools) as buffering:
@@ -210,6 +214,16 @@ def test_two_hundred_megabytes_pass_without_touching_the_disk(
         part = (line for _ in range(40))
         assert buffering.ask("PUT", f"{workspace.url}/sessions/short", part, headers)[0] == 201
         assert buffering.spooled != []
+
+
+def most_memory(server: RunningServer) -> int:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+
+def memory_high() -> int:
+    """Past this the shipped unit is slowed."""
+    return int(re.findall(r"^MemoryHigh=(\d+)M$", (DEPLOY / "mcp-memory.service").read_text(), re.MULTILINE)[0]) << 20
 
 
 @pytest.mark.spec("DEPLOY-4")
