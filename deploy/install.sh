@@ -24,17 +24,18 @@ source "$here/lib.sh"
 
 declare -A option=()
 addresses=()
-dry=
 while (($#)); do
     case $1 in
     --name | --machine | --certificate | --key | --root | --backups | --port | --https-port | --http-port | --http-listen | --wheel | --wheels)
         (($# > 1)) || fail "$1 needs a value"
         option[${1#--}]=$2
+        [[ $1 != --name && $1 != --https-port ]] || option[origin]=1
         shift
         ;;
     --address)
         (($# > 1)) || fail "$1 needs a value"
         addresses+=("$2")
+        option[origin]=1
         shift
         ;;
     --new-certificate | --no-nginx | --no-fail2ban | --no-firewall | --no-backup | --no-invite) option[${1#--}]=1 ;;
@@ -64,8 +65,11 @@ port=$(wanted port 8000)
 https_port=$(wanted https-port 7443)
 http_port=$(wanted http-port 7444)
 http_listen=$(wanted http-listen 127.0.0.1)
-certificate=$(wanted certificate "")
-key=$(wanted key "")
+certificate='' key=''
+if [[ -z ${option[new-certificate]:-} ]]; then
+    certificate=$(wanted certificate "")
+    key=$(wanted key "")
+fi
 ((${#addresses[@]})) || read -ra addresses <<<"$(remembered addresses)"
 mapfile -t own < <(hostname -I 2>/dev/null | tr ' ' '\n' | sed '/^$/d; /^fe80/d')
 reach=${name:-${addresses[0]:-${own[0]:-}}}
@@ -92,6 +96,10 @@ check_wishes() {
         openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null || fail "$certificate has expired"
         "$here/certificate.sh" --covers "$certificate" "$reach" \
             || fail "$certificate is not for $reach, or ends within 30 days" "Name it by --name, or renew it first"
+    elif [[ -s $etc/tls/server.pem && -s $etc/tls/server.key && -z ${option[new-certificate]:-} ]]; then
+        "$here/certificate.sh" --covers $etc/tls/server.pem "$reach" "${addresses[@]}" \
+            || fail "the certificate in $etc/tls is not for $reach ${addresses[*]}, or ends within 30 days" \
+                "--new-certificate makes another one; machines that pinned this one must be invited again"
     fi
 }
 
@@ -131,25 +139,6 @@ check_nginx() {
 site_file() { if [[ -d /etc/nginx/sites-available || ! -d /etc/nginx/conf.d ]]; then echo /etc/nginx/sites-available/mcp-memory; else echo /etc/nginx/conf.d/mcp-memory.conf; fi; }
 our_site() { local file; file=$(site_file); if [[ -f $file ]]; then echo "$file"; fi; }
 
-# -- doing, or saying what would be done
-
-do_() { if [[ -n $dry ]]; then say "  would: $*"; else "$@"; fi; }
-put() { # MODE OWNER FILE, the text on standard input
-    if [[ -z $dry ]]; then
-        install_file "$1" "$2" "$3"
-    elif cmp -s - "$3" 2>/dev/null; then
-        :
-    else
-        say "  would: write $3"
-    fi
-}
-put_rendered() { # MODE OWNER FILE TEMPLATE WORD=VALUE...
-    local text
-    text=$("$here/render.sh" "$here/$4" "${@:5}") || exit 1
-    put "$1" "$2" "$3" <<<"$text"
-}
-step() { say "$*"; }
-
 packages() {
     local missing=() pair
     local wants=("python3:python3" "openssl:openssl" "curl:curl" "ss:iproute2" "setpriv:util-linux")
@@ -162,7 +151,7 @@ packages() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     [[ -n ${option[no-fail2ban]:-} ]] || /usr/bin/python3 -c 'import systemd.journal' 2>/dev/null || missing+=(python3-systemd)
     ((${#missing[@]})) || return 0
-    step "Packages: ${missing[*]}"
+    say "Packages: ${missing[*]}"
     if [[ " ${missing[*]} " == *" nginx-light "* ]]; then fresh_nginx=1; fi
     do_ env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     do_ env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"
@@ -171,7 +160,7 @@ packages() {
 }
 
 account() {
-    step "User and folders"
+    say "User and folders"
     getent passwd $user >/dev/null || do_ useradd --system --user-group --home-dir "$root" --no-create-home --shell /usr/sbin/nologin $user
     local folder
     for folder in $home $home/releases $etc $etc/tls; do
@@ -190,7 +179,7 @@ account() {
 
 # Tokens are made once. A file that is there stays, also one that you put there yourself.
 credentials() {
-    step "Tokens"
+    say "Tokens"
     local each file
     for each in mcp sync; do
         file=$etc/credentials/${each}_token
@@ -201,19 +190,15 @@ credentials() {
 }
 
 tls() {
-    step "Certificate"
+    say "Certificate"
     if [[ -n $certificate ]]; then
         tls_certificate=$certificate tls_key=$key
         return
     fi
     tls_certificate=$etc/tls/server.pem tls_key=$etc/tls/server.key
+    [[ ! -s $tls_certificate || ! -s $tls_key || -n ${option[new-certificate]:-} ]] || return 0
     local names=("$reach" "${addresses[@]}" "${own[@]}" localhost 127.0.0.1 ::1)
     mapfile -t names < <(printf '%s\n' "${names[@]}" | awk 'NF && !seen[$0]++')
-    if [[ -s $tls_certificate && -s $tls_key && -z ${option[new-certificate]:-} ]]; then
-        "$here/certificate.sh" --covers "$tls_certificate" "$reach" && return
-        fail "the certificate in $etc/tls is not for $reach, or ends within 30 days" \
-            "--new-certificate makes another one; machines that pinned this one must be invited again"
-    fi
     do_ "$here/certificate.sh" $etc/tls "${names[@]}"
     changed=1
 }
@@ -230,7 +215,7 @@ keep_setting() { # NAME VALUE [OPTION]
 }
 
 settings() {
-    step "Settings"
+    say "Settings"
     local origin=https://$reach:$https_port
     [[ $reach == *:* ]] && origin=https://[$reach]:$https_port
     env_text="# Settings of the memory server; docs/settings.md lists all. After a change: systemctl restart $unit"
@@ -238,7 +223,7 @@ settings() {
     keep_setting MEMORY_ROOT "$root" root
     keep_setting HOST 127.0.0.1
     keep_setting PORT "$port" port
-    keep_setting PUBLIC_URL "$origin" name
+    keep_setting PUBLIC_URL "$origin" origin
     keep_setting MEMORY_TRUSTED_PROXIES 127.0.0.1
     keep_setting MEMORY_LOG_FORMAT text
     if setpriv --reuid=$user --regid=$user --clear-groups test -r "$tls_certificate" 2>/dev/null; then
@@ -260,7 +245,7 @@ END
 }
 
 program() {
-    step "Server"
+    say "Server"
     local wheel=${option[wheel]:-} file mode
     if [[ -z $dry ]]; then
         install -d -m 0755 $home/deploy
@@ -291,7 +276,7 @@ program() {
 }
 
 units() {
-    step "Services"
+    say "Services"
     local units=/etc/systemd/system addresses_own
     put_rendered 0644 root:root $units/$unit mcp-memory.service "ROOT=$root"
     # `invite` looks at the certificate that machines will see, at this machine's own addresses.
@@ -309,7 +294,7 @@ units() {
 }
 
 start() {
-    step "Start"
+    say "Start"
     [[ -z $dry ]] || { say "  would: start $unit and wait until it is healthy"; return; }
     if ((!changed)) && [[ $(readlink $home/current) == "releases/$release" ]] && systemctl is-active --quiet $unit && "$home/deploy/release.sh" healthy; then
         say "  runs already, nothing has changed"
@@ -320,7 +305,7 @@ start() {
 
 firewall() {
     [[ -z ${option[no-firewall]:-} ]] || return 0
-    step "Limit on new connections"
+    say "Limit on new connections"
     put_rendered 0644 root:root $home/nftables.conf nftables.conf "PORTS=$https_port, $http_port"
     put 0644 root:root /etc/systemd/system/mcp-memory-firewall.service <"$here/mcp-memory-firewall.service"
     do_ systemctl daemon-reload
@@ -332,7 +317,7 @@ firewall() {
 # Our one file beside the other sites. When nginx does not like the whole with it, it goes away again.
 proxy() {
     [[ -z ${option[no-nginx]:-} ]] || return 0
-    step "nginx"
+    say "nginx"
     local file listen before=
     file=$(site_file)
     listen="listen $https_port ssl;"
@@ -354,7 +339,7 @@ proxy() {
 
 bans() {
     [[ -z ${option[no-fail2ban]:-} ]] || return 0
-    step "fail2ban"
+    say "fail2ban"
     put 0644 root:root /etc/fail2ban/filter.d/mcp-memory.conf <"$here/fail2ban-filter.conf"
     local text words
     text=$("$here/render.sh" "$here/fail2ban-jail.conf" "PORTS=$https_port,$http_port") || exit 1

@@ -1,6 +1,7 @@
 # What the scripts of this folder share; sourced, never run. Fixed places, words for a person, and nothing done yet.
 # shellcheck shell=bash disable=SC2034
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly home=/opt/mcp-memory-server       # code: releases/<id>/ (a virtual environment each), current → one of them
 readonly etc=/etc/mcp-memory               # credentials/ and tls/
 readonly unit=mcp-memory.service
@@ -46,4 +47,23 @@ install_file() { # MODE OWNER:GROUP FILE
     mv -f "$new" "$3"
     changed=1
     say "  wrote $3"
+}
+
+# -- doing, or (with $dry) saying what would be done
+
+dry=
+do_() { if [[ -n $dry ]]; then say "  would: $*"; else "$@"; fi; }
+put() { # MODE OWNER FILE, the text on standard input
+    if [[ -z $dry ]]; then
+        install_file "$1" "$2" "$3"
+    elif cmp -s - "$3" 2>/dev/null; then
+        :
+    else
+        say "  would: write $3"
+    fi
+}
+put_rendered() { # MODE OWNER FILE TEMPLATE WORD=VALUE...
+    local text
+    text=$("$here/render.sh" "$here/$4" "${@:5}") || exit 1
+    put "$1" "$2" "$3" <<<"$text"
 }

@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=lib.sh
 source "$here/lib.sh"
-everything='' dry='' yes=''
+everything='' yes=''
 for each in "$@"; do
     case $each in
     --everything) everything=1 ;;
@@ -21,7 +21,6 @@ for each in "$@"; do
     esac
 done
 
-do_() { if [[ -n $dry ]]; then say "would: $*"; else "$@"; fi; }
 drop() { # FILE...: those that are there
     local each
     for each in "$@"; do

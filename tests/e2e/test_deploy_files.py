@@ -172,9 +172,3 @@ def test_a_backup_that_cannot_be_made_is_said_and_leaves_the_old_ones(tmp_path: 
     assert done.returncode == 13
     assert "no backup was made (exit code 13)" in done.stderr
     assert (folder / "old.tar.zst").read_text() == "old"
-    with subprocess.Popen(["flock", folder / ".lock", "sh", "-c", "echo held; read x"], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, text=True) as holder:  # fmt: skip
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        assert "runs already" in run(script, folder, **env).stderr
-        holder.communicate("\n")
