@@ -62,6 +62,11 @@ class Reply:
         return json.loads(self.body)
 
     @property
+    def lasting(self) -> dict[str, str]:
+        """The headers without the one that names the request."""
+        return {name: value for name, value in self.headers.items() if name != "x-request-id"}
+
+    @property
     def code(self) -> str:
         """`ok`, or the `code` of the problem."""
         if self.status < 400:
@@ -253,7 +258,7 @@ class Server:
         return {
             str(path.relative_to(top)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
             for path in sorted(top.rglob("*"))
-            if not path.name.startswith(("state.sqlite3", "index.sqlite3", "lock"))
+            if not path.name.startswith(("state.sqlite3", "index.sqlite3", "lock", "audit"))
         }
 
     def settle(self, name: str = "home", *, machine: str = "box") -> Home:
