@@ -31,7 +31,7 @@ check: $(READY) ## format, lint, types
 	$(BIN)/mypy --strict client/memory_sync.py
 	$(BIN)/python scripts/settings_table.py --check
 	$(BIN)/python scripts/lock_requirements.py --check
-	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/compare_scanners.py scripts/lock_requirements.py scripts/node_tools.py scripts/model_standin.py
+	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/compare_scanners.py scripts/lock_requirements.py scripts/node_tools.py scripts/model_standin.py scripts/other_standins.py
 
 fmt: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix src client tests scripts

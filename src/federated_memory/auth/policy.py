@@ -55,7 +55,12 @@ class Policy:
             raise self._denied(
                 caller, "read_glob", Forbidden(f"This token may not read {workspace_id}", hint="Ask for a read glob")
             )
-        return self._registry.get(workspace_id)
+        workspace = self._registry.get(workspace_id)
+        if not caller.grant.reads(workspace.workspace_id):  # named by an id that it had before
+            raise self._denied(
+                caller, "read_glob", Forbidden(f"This token may not read {workspace_id}", hint="Ask for a read glob")
+            )
+        return workspace
 
     def writer(self, caller: Caller, binding: str | None) -> Workspace:
         """The workspace that an AI caller writes: by its binding, its session, or its token's only write glob.
@@ -98,7 +103,8 @@ class Policy:
         if caller.role in UPLOADERS:
             return self.uploader(caller, workspace_id, write_token)
         workspace = self.writer(caller, binding)
-        if workspace.workspace_id != workspace_id:
+        meant = self._registry.find(workspace_id)
+        if workspace.workspace_id != (meant.workspace_id if meant else workspace_id):
             raise self._denied(
                 caller, "bound_elsewhere",
                 Forbidden(f"This binding is not for {workspace_id}", hint="Register that workspace first"),
@@ -125,7 +131,7 @@ class Policy:
         return workspace
 
     def ensure_may_write(self, caller: Caller, workspace: Workspace) -> None:
-        """Raises: Forbidden: outside the token's write globs or machine."""
+        """Raises: Forbidden: outside the token's write globs or machine, or archived."""
         if not caller.grant.writes(workspace.workspace_id):
             raise self._no_write_glob(caller, workspace.workspace_id)
         machine = caller.grant.machine
@@ -134,6 +140,11 @@ class Policy:
                 caller,
                 "machine",
                 Forbidden(f"This token writes only workspaces of machine {machine}", hint="Use that machine's token"),
+            )
+        if workspace.archived_at:
+            raise Forbidden(
+                f"{workspace.workspace_id} is archived since {workspace.archived_at[:10]}: it is read, not written",
+                hint="An admin brings it back: workspace archive --undo",
             )
 
     def ensure_may_bind(self, caller: Caller, workspace_id: str) -> None:

@@ -20,14 +20,16 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         parents=[json_option()],
         help="verify everything that is stored",
         description="Verify every name and hash of the memory root, beside a running server or without one. Changes "
-        "nothing. Exit code 1: there are errors or warnings.",
+        "nothing without --repair. Exit code 1: there are errors or warnings.",
     )
     parser.add_argument("--read-data", action="store_true", help="also inflate and hash every transcript")
+    parser.add_argument("--repair", action="store_true", help="move what is in the way to _meta/quarantine")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from federated_memory.operate.check import PAUSE_SECONDS, check_root
+    from federated_memory.operate.repair import repair
 
     settings = load_settings()
     with Progress("Checking", is_shown=not options.json) as progress:
@@ -38,10 +40,15 @@ def run(options: argparse.Namespace) -> int:
             pause_seconds=PAUSE_SECONDS,
             progress=progress.show,
         )
+    moved = repair(report) if options.repair else []
     if options.json:
-        print_json(_as_dict(report))
+        print_json({**_as_dict(report), **({"moved": dict(moved)} if options.repair else {})})
     else:
         _print(report)
+        for source, target in moved:
+            print_line(f"Moved {source} to {target}.")
+        if options.repair and not moved:
+            print_line("Nothing is in the way: there was nothing to move.")
     return 0 if report.is_clean else 1
 
 

@@ -12,6 +12,7 @@ from federated_memory.cli import (
     backup,
     check,
     doctor,
+    exchange,
     init,
     invite,
     mcp,
@@ -25,7 +26,7 @@ from federated_memory.cli import (
 )
 from federated_memory.errors import FederatedMemoryError
 
-VERBS = (serve, up, init, invite, doctor, status, token, workspace, check, reindex, mcp, backup, tend)
+VERBS = (serve, up, init, invite, doctor, status, token, workspace, check, reindex, mcp, backup, tend, exchange)
 
 
 def build_parser() -> argparse.ArgumentParser:

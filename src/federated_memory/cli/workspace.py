@@ -25,6 +25,20 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     reissue.add_argument("workspace_id", metavar="ID")
     reissue.set_defaults(run=run_reissue)
+    rename = actions.add_parser(
+        "rename", parents=[json], help="another id; the old one goes on working",
+        description="Give a workspace another id. Requests that name the old one mean it; rights go by the new one.",
+    )  # fmt: skip
+    rename.add_argument("workspace_id", metavar="ID")
+    rename.add_argument("to", metavar="NEW_ID")
+    rename.set_defaults(run=run_rename)
+    archive = actions.add_parser(
+        "archive", parents=[json], help="neither listed nor written any more",
+        description="Keep a workspace readable and searchable, but list it no more and refuse writes.",
+    )  # fmt: skip
+    archive.add_argument("workspace_id", metavar="ID")
+    archive.add_argument("--undo", action="store_true", help="bring it back")
+    archive.set_defaults(run=run_archive)
 
 
 def run_list(options: argparse.Namespace) -> int:
@@ -87,4 +101,28 @@ def run_reissue(options: argparse.Namespace) -> int:
         return 0
     print_pairs([("Workspace", done.workspace_id), ("Write token", done.write_token or "")])
     print_line("Keep it now: it is not shown again. The old one has ended.")
+    return 0
+
+
+def run_rename(options: argparse.Namespace) -> int:
+    from federated_memory.cli.backend import open_backend
+
+    with open_backend(load_settings()) as backend:
+        done = backend.operate("rename", workspace_id=options.workspace_id, to=options.to)
+    if options.json:
+        print_json(done)
+    else:
+        print_line(f"{done['was']} is {done['workspace_id']} now; the old id leads to it. The index is made anew.")
+    return 0
+
+
+def run_archive(options: argparse.Namespace) -> int:
+    from federated_memory.cli.backend import open_backend
+
+    with open_backend(load_settings()) as backend:
+        done = backend.operate("archive", workspace_id=options.workspace_id, undo=options.undo)
+    if options.json:
+        print_json(done)
+    else:
+        print_line(f"{done['workspace_id']} is {'archived' if done['archived'] else 'back'}.")
     return 0

@@ -14,14 +14,13 @@ from federated_memory.auth.tokens import NamedToken
 from federated_memory.errors import InvalidName
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.names import parse_workspace_id
-from federated_memory.operate.findings import Finding, error, info, warning
+from federated_memory.operate.findings import MOVE, Finding, error, info, warning
 from federated_memory.operate.modes import open_to_others
 from federated_memory.operate.tree import is_leftover, kind_of, leftover
 from federated_memory.store.registry import Workspace
 from federated_memory.store.root import FORMAT, TEMPORARY
 
 _BACKUP = "Restore it from a backup"
-_MOVE = "Rename it, or move it elsewhere"
 _LEFTOVER_SECONDS = 3600
 _IDENTITY = ("workspace_id", "machine", "tool", "project", "description", "project_key", "created_at")
 
@@ -158,9 +157,9 @@ def check_workspace_names(workspaces: Folder, known: dict[str, Workspace]) -> li
         elif entry.name.startswith(".") and kind in ("file", "folder"):
             found.append(leftover(where) if is_leftover(entry.name) else info(where, "not ours: left alone"))
         elif kind != "folder":
-            found.append(warning(where, f"a {kind}, where only folders of workspaces belong; not served", _MOVE))
+            found.append(warning(where, f"a {kind}, where only folders of workspaces belong; not served", MOVE))
         elif not _is_workspace_id(entry.name):
-            found.append(warning(where, "not a name that a workspace may have; not served", _MOVE))
+            found.append(warning(where, "not a name that a workspace may have; not served", MOVE))
         else:
             found.append(
                 warning(

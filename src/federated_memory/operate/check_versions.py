@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.names import etag_of
-from federated_memory.operate.findings import Finding, error, warning
+from federated_memory.operate.findings import MOVE_OR_DELETE, Finding, error, warning
 from federated_memory.operate.tree import is_leftover, leftover
 from federated_memory.store.versions import COLLECTED, LOG, Version, collected_below, file_name
 
@@ -160,9 +160,7 @@ class VersionFolder:
             advice = "Copy the document itself over it: it has this text" if entry.etag == newest else _BACKUP
             yield error(f"{self._where}/{name}", f"version {entry.version} is {problem}", advice)
         for name in self._copies.keys() - pending:
-            yield warning(
-                f"{self._where}/{name}", "no line of the log has a copy of this name", "Move it elsewhere, or delete it"
-            )
+            yield warning(f"{self._where}/{name}", "no line of the log has a copy of this name", MOVE_OR_DELETE)
 
     def _add_log(self, number: int, problem: str, advice: str) -> None:
         self._add(error(f"{self._where}/{LOG}", f"line {number} {problem}", advice))

@@ -9,6 +9,10 @@ from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
 
+MOVE = "Rename it, or move it elsewhere"
+MOVE_OR_DELETE = "Move it elsewhere, or delete it"
+DELETE = "Delete it"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -25,6 +29,11 @@ class Finding:
     problem: str
     advice: str = ""
     evidence: str = ""
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether it is a name that is not served, so that moving it away loses nothing that was."""
+        return self.advice in (MOVE, MOVE_OR_DELETE, DELETE)
 
     def as_dict(self) -> dict[str, str]:
         return {"severity": self.severity, "path": self.path, "problem": self.problem, "advice": self.advice}

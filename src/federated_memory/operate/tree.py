@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from federated_memory.errors import InvalidName
 from federated_memory.fs import Folder
 from federated_memory.names import document_path_problem, fold, parse_session_id
-from federated_memory.operate.findings import Finding, error, info, warning
+from federated_memory.operate.findings import DELETE, MOVE, Finding, error, info, warning
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp\Z", re.DOTALL)
 _SUFFIX = ".jsonl.gz"
 _OWN = frozenset({"identity.json", "overview.md", ".versions", "knowledge", "sessions", "memories"})
-_MOVE = "Rename it, or move it elsewhere"
 
 
 @dataclass(slots=True)
@@ -84,7 +83,7 @@ def is_leftover(name: str) -> bool:
 
 
 def leftover(path: str) -> Finding:
-    return warning(path, "left by a write that was interrupted; it was never acknowledged", "Delete it")
+    return warning(path, "left by a write that was interrupted; it was never acknowledged", DELETE)
 
 
 def _foreign(where: str, name: str) -> Finding:
@@ -94,7 +93,7 @@ def _foreign(where: str, name: str) -> Finding:
 
 
 def _in_the_way(where: str, kind: str, wanted: str) -> Finding:
-    return error(where, f"a {kind} stands where a {wanted} belongs; it is never followed or read", _MOVE)
+    return error(where, f"a {kind} stands where a {wanted} belongs; it is never followed or read", MOVE)
 
 
 def _documents(tree: Tree, folder: Folder, where: str, prefix: str) -> None:
@@ -113,13 +112,13 @@ def _documents(tree: Tree, folder: Folder, where: str, prefix: str) -> None:
             if _is_legal(tree, inner, path) and _is_unique(tree, inner, path):
                 tree.documents.add(("knowledge", path))
         elif kind != "gone":
-            tree.findings.append(warning(inner, f"a {kind}: never followed, not served", _MOVE))
+            tree.findings.append(warning(inner, f"a {kind}: never followed, not served", MOVE))
 
 
 def _is_legal(tree: Tree, where: str, path: str) -> bool:
     problem = document_path_problem(path)
     if problem:
-        tree.findings.append(warning(where, f"not a name that a document may have: {problem}; not served", _MOVE))
+        tree.findings.append(warning(where, f"not a name that a document may have: {problem}; not served", MOVE))
     return not problem
 
 
@@ -128,7 +127,7 @@ def _is_unique(tree: Tree, where: str, path: str) -> bool:
     other = tree.folded.setdefault(fold(path), path)
     if other != path:
         tree.findings.append(
-            warning(where, f"differs from {other} only in case: one of them is lost on a Mac or on Windows", _MOVE)
+            warning(where, f"differs from {other} only in case: one of them is lost on a Mac or on Windows", MOVE)
         )
     return True
 
@@ -143,7 +142,7 @@ def _versions(tree: Tree, parent: Folder, name: str, where: str, kind: str, pref
             elif not entry.name.endswith(".md"):
                 _versions(tree, folder, entry.name, inner, kind, path + "/")
             elif document_path_problem(path) or (kind == "overview" and path != "overview.md"):
-                tree.findings.append(warning(inner, "versions of a name that no document can have", _MOVE))
+                tree.findings.append(warning(inner, "versions of a name that no document can have", MOVE))
             else:
                 tree.versions.add((kind, path))
 
@@ -197,8 +196,8 @@ def _stray(where: str, entry: os.DirEntry[str]) -> Finding:
     if entry.name.startswith(".") and kind in ("file", "folder"):
         return info(where, "not ours: left alone, not served")
     if kind not in ("file", "folder"):
-        return warning(where, f"a {kind}: never followed, not served", _MOVE)
-    return warning(where, f"no session has a {kind} of this name here; not served", _MOVE)
+        return warning(where, f"a {kind}: never followed, not served", MOVE)
+    return warning(where, f"no session has a {kind} of this name here; not served", MOVE)
 
 
 def _is_session_id(text: str) -> bool:

@@ -12,9 +12,13 @@ from federated_memory.auth.caller import Caller
 from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.names import parse_document_path, parse_session_id, parse_workspace_id
 from federated_memory.service.core import Core
+from federated_memory.store.changes import now
 from federated_memory.store.collecting import Collecting
 from federated_memory.store.document import OVERVIEW, Key
+from federated_memory.store.importing import adopt
+from federated_memory.store.moving import Moving
 from federated_memory.store.purge import Purging
+from federated_memory.store.registry import new_workspace
 from federated_memory.store.snapshot import Snapshots
 
 Answer = dict[str, Any]
@@ -47,6 +51,26 @@ class GcArguments(Arguments):
     apply: bool = False
 
 
+class RenameArguments(Arguments):
+    workspace_id: str
+    to: str
+
+
+class ArchiveArguments(Arguments):
+    workspace_id: str
+    undo: bool = False
+
+
+class AdoptArguments(Arguments):
+    name: str
+    workspace_id: str
+    machine: str
+    tool: str
+    project: str
+    description: str = ""
+    project_key: str = ""
+
+
 class Operations:
     """Actions of admins. Blocking: call from a worker thread."""
 
@@ -55,12 +79,17 @@ class Operations:
         self._snapshots = Snapshots(core.root, core.registry, core.journal, core.archives)
         self._snapshots.sweep()
         self._purging = Purging(core.root, core.registry, core.journal, core.archives, core.tombstones)
+        self._moving = Moving(core.root, core.registry, core.journal, core.archives, core.tombstones)
+        self._moving.finish()
         self._collecting = Collecting(core.root, core.journal, core.archives)
         self.actions: dict[str, tuple[type[Arguments], Callable[[Caller, Any], Answer]]] = {
             "snapshot": (SnapshotArguments, self._snapshot),
             "release": (ReleaseArguments, self._release),
             "purge": (PurgeArguments, self._purge),
             "gc": (GcArguments, self._gc),
+            "rename": (RenameArguments, self._rename),
+            "archive": (ArchiveArguments, self._archive),
+            "adopt": (AdoptArguments, self._adopt),
         }
 
     def run(self, caller: Caller, action: str, arguments: Mapping[str, Any]) -> Answer:
@@ -99,6 +128,8 @@ class Operations:
     def _purge(self, caller: Caller, given: PurgeArguments) -> Answer:
         """Remove it, then everything that was derived from it: free pages, the log, the index, snapshots."""
         workspace_id = parse_workspace_id(given.workspace_id)
+        if known := self._core.registry.find(workspace_id):
+            workspace_id = known.workspace_id
         match given.kind:
             case "memory":
                 raise NotFound("There are no memories in this version", hint="Purge a session, knowledge or workspace")
@@ -136,3 +167,32 @@ class Operations:
             found["revisions"] += done.revisions
             found["bytes"] += done.bytes
         return {**found, "applied": given.apply}
+
+    def _rename(self, caller: Caller, given: RenameArguments) -> Answer:
+        old, new = parse_workspace_id(given.workspace_id), parse_workspace_id(given.to)
+        known = self._core.registry.get(old).workspace_id
+        self._core.journal.flush()
+        self._moving.rename(known, new, caller.actor)
+        self._core.index.rebuild()
+        return {"workspace_id": new, "was": known}
+
+    def _archive(self, _: Caller, given: ArchiveArguments) -> Answer:
+        known = self._core.registry.get(parse_workspace_id(given.workspace_id))
+        self._core.registry.archive(known.workspace_id, "" if given.undo else known.archived_at or now())
+        return {"workspace_id": known.workspace_id, "archived": not given.undo}
+
+    def _adopt(self, caller: Caller, given: AdoptArguments) -> Answer:
+        """Take over a folder that an import has laid down in `_meta/imports`."""
+        core = self._core
+        wanted = new_workspace(
+            parse_workspace_id(given.workspace_id), given.machine, given.tool, given.project, given.description,
+            given.project_key, caller.actor,
+        )  # fmt: skip
+        core.tombstones.ensure_none(wanted.workspace_id, "workspace")
+        adopt(core.root, core.registry, given.name, wanted, caller.actor)
+        found = core.archives.recover_workspace(wanted.workspace_id)
+        documents = core.scan.workspace(wanted.workspace_id)
+        return {
+            "workspace_id": wanted.workspace_id, "documents": documents, "sessions": found.adopted,
+            "problems": found.problems[:20],
+        }  # fmt: skip

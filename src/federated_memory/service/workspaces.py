@@ -70,7 +70,7 @@ class Workspaces:
         visible = [
             workspace
             for workspace in self._core.policy.readable(caller, self._core.registry.all())
-            if _matches(workspace, wanted)
+            if _matches(workspace, wanted) and not workspace.archived_at
         ]
         following = [workspace for workspace in visible if workspace.workspace_id > after]
         rows, more = fit_rows(self._rows(following), limit, max_bytes, taken)

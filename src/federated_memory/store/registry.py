@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from federated_memory.errors import Conflict, NotFound, UnsupportedFormat
+from federated_memory.fs import Folder
 from federated_memory.fs.folder import storage_errors
 from federated_memory.names import WorkspaceId, fold
 from federated_memory.store.changes import Actor, now
@@ -32,6 +33,10 @@ class Workspace:
     created_by: str
     write_token_sha256: str = ""
     write_token_epoch: int = 0
+    former_ids: tuple[str, ...] = ()
+    """What it was called before; requests that name these mean it."""
+    archived_at: str = ""
+    """Set: it is read and searched, but neither listed nor written."""
 
     def is_same(self, machine: str, tool: str, project: str) -> bool:
         """Case never tells two workspaces apart, as in their ids."""
@@ -46,11 +51,15 @@ class Registry:
         self._root = root
         self._lock = threading.Lock()
         self._workspaces = self._load()
+        self._former = self._former_ids()
 
     def _load(self) -> dict[str, Workspace]:
         try:
             rows = json.loads(self._root.meta.read("workspaces.json"))["workspaces"]
-            return {row["workspace_id"]: Workspace(**row) for row in rows}
+            return {
+                row["workspace_id"]: Workspace(**{**row, "former_ids": tuple(row.get("former_ids", ()))})
+                for row in rows
+            }
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError):
@@ -67,6 +76,10 @@ class Registry:
             data = json.dumps({"workspaces": rows}, ensure_ascii=False, indent=1).encode() + b"\n"
             self._root.meta.replace("workspaces.json", data)
         self._workspaces = changed
+        self._former = self._former_ids()
+
+    def _former_ids(self) -> dict[str, str]:
+        return {former: key for key, known in self._workspaces.items() for former in known.former_ids}
 
     def all(self) -> list[Workspace]:
         """Every workspace, by id."""
@@ -80,11 +93,12 @@ class Registry:
             yield
 
     def find(self, workspace_id: str) -> Workspace | None:
-        return self._workspaces.get(workspace_id)
+        """By its id, or one that it had before."""
+        return self._workspaces.get(workspace_id) or self._workspaces.get(self._former.get(workspace_id, ""))
 
     def get(self, workspace_id: str) -> Workspace:
         """Raises: NotFound: no such workspace."""
-        workspace = self._workspaces.get(workspace_id)
+        workspace = self.find(workspace_id)
         if workspace is None:
             raise NotFound(f"No workspace {workspace_id}", hint="See list_workspaces, or call register_workspace first")
         return workspace
@@ -96,7 +110,7 @@ class Registry:
             Conflict: The id belongs to another machine, tool or project.
         """
         with self._lock:
-            known = self._workspaces.get(wanted.workspace_id)
+            known = self.find(wanted.workspace_id)
             if known is not None:
                 if not known.is_same(wanted.machine, wanted.tool, wanted.project):
                     raise Conflict(
@@ -119,6 +133,20 @@ class Registry:
             )
         return wanted, True
 
+    def rename(self, old: WorkspaceId, new: WorkspaceId) -> None:
+        """Within `unchanging`; a second time it changes nothing."""
+        known = self._workspaces.get(old)
+        if known is not None:
+            changed = dict(self._workspaces)
+            del changed[old]
+            changed[new] = replace(known, workspace_id=new, former_ids=(*known.former_ids, str(old)))
+            self._replace(changed)
+
+    def archive(self, workspace_id: WorkspaceId, at: str) -> None:
+        """`at` empty brings it back."""
+        with self._lock:
+            self._save(replace(self.get(workspace_id), archived_at=at))
+
     def remove(self, workspace_id: WorkspaceId) -> None:
         """Forget a workspace; its folder and rows are the caller's business. One that is not known is no error."""
         with self._lock:
@@ -127,14 +155,18 @@ class Registry:
                 self._replace(changed)
 
     def _create_folder(self, workspace: Workspace) -> None:
+        with storage_errors(), self._root.workspaces.folder(workspace.workspace_id, create=True) as folder:
+            for name in ("knowledge", "sessions"):
+                folder.folder(name, create=True).close()
+            self.write_identity(workspace, folder)
+
+    @staticmethod
+    def write_identity(workspace: Workspace, folder: Folder) -> None:
         identity = {
             key: getattr(workspace, key)
             for key in ("workspace_id", "machine", "tool", "project", "description", "project_key", "created_at")
         }
-        with storage_errors(), self._root.workspaces.folder(workspace.workspace_id, create=True) as folder:
-            for name in ("knowledge", "sessions"):
-                folder.folder(name, create=True).close()
-            folder.replace("identity.json", json.dumps(identity, ensure_ascii=False, indent=1).encode() + b"\n")
+        folder.replace("identity.json", json.dumps(identity, ensure_ascii=False, indent=1).encode() + b"\n")
 
     def give_write_token(self, workspace_id: WorkspaceId, *, again: bool = False) -> str | None:
         """A write token, once: None when one was given before, unless `again`, which ends the old one."""
