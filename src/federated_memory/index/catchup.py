@@ -128,6 +128,7 @@ class Follower:
         Raises:
             IndexFull, IndexUnusable: The disk is full, or the index was found damaged.
         """
+        self._file.look_at_place()
         if self._wants_anew or self._file.is_damaged or (self._is_doubtful and not self._file.verify()):
             self._wants_anew = False
             self._file.renew()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -291,3 +292,48 @@ def test_a_search_waits_for_the_follower_and_sees_every_write(rig: Rig) -> None:
         rig.write(f"{number}.md", f"zeppelin{number}\n")
         assert keys(rig.memory(f"zeppelin{number}")) == [f"{number}.md"]
     rig.follower.stop()
+
+
+REPLACED: dict[str, Callable[[Path], object]] = {
+    "removed": Path.unlink,
+    "replaced by garbage": lambda path: replace(path, b"no database at all " * 5_000),
+    "replaced by nothing": lambda path: replace(path, b""),
+    "replaced by a newer one": lambda path: (replace(path, path.read_bytes()), newer(path)),
+    "garbage in the middle": lambda path: overwrite(path, 4_096, b"garbage!" * 4_096),
+    "truncated": lambda path: os.truncate(path, 8_192),
+}
+
+
+def replace(path: Path, data: bytes) -> None:
+    path.with_suffix(".new").write_bytes(data)
+    path.with_suffix(".new").replace(path)
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@pytest.mark.spec("INDEX-9")
+@pytest.mark.parametrize("damage", REPLACED)
+def test_an_index_that_is_damaged_or_replaced_while_it_is_used_is_made_anew(rig: Rig, damage: str) -> None:
+    for number in range(40):
+        rig.upload(f"s{number}", turn("user", f"zeppelin {number} " + "filler words " * 300))
+    rig.catch_up()
+    rig.reopen()  # so that it is all in the file, and no page of it in memory
+    REPLACED[damage](rig.index_path)
+
+    during = rig.memory("zeppelin", limit=100)
+    rig.write("later.md", "about a zeppelin\n")
+    for _ in range(3):
+        try:
+            rig.catch_up()
+            rig.memory("zeppelin")
+        except IndexUnusable:
+            continue
+
+    assert len(during.hits) == 40
+    assert len(rig.memory("zeppelin", limit=100).hits) == 41
+    assert len(rig.memory("filler words 300", "literal").hits) == 0
+    assert rig.contents() == rig.rebuilt()
