@@ -33,6 +33,8 @@ _TRANSACTION_SECONDS = 0.3
 _RETRY_SECONDS = 5.0
 _MOST_DEAD_SHARE = 0.5
 _FEW_ROWS = 20_000
+_ROOM_FOR_WRITES = 64 * 1024**2
+"""Of what is free above the floor of writes, what the index leaves to them."""
 _FULL = "the disk is full: searches read the files instead"
 
 Item = tuple[str, str, str]
@@ -170,7 +172,8 @@ class Follower:
             self._state = replace(self._state, problem=problem)
 
     def _ensure_space(self) -> None:
-        if self._min_free_bytes and self._root.free_bytes() < self._min_free_bytes:
+        floor = self._min_free_bytes + min(self._min_free_bytes, _ROOM_FOR_WRITES)
+        if floor and self._root.free_bytes() < floor:
             raise IndexFull("less is free than the floor allows")
 
     # -- making it whole

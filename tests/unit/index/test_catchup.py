@@ -337,3 +337,40 @@ def test_an_index_that_is_damaged_or_replaced_while_it_is_used_is_made_anew(rig:
     assert len(rig.memory("zeppelin", limit=100).hits) == 41
     assert len(rig.memory("filler words 300", "literal").hits) == 0
     assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-9")
+def test_a_disk_that_fills_while_indexing_undoes_the_transaction_and_searches_go_on(rig: Rig) -> None:
+    rig.write("first.md", "about zeppelins\n")
+    rig.catch_up()
+    before = rig.contents()
+    assert rig.file._writer is not None
+    (pages,) = rig.file._writer.execute("PRAGMA page_count").fetchone()
+    rig.file._writer.execute(f"PRAGMA max_page_count={pages}")
+    for number in range(10):
+        rig.upload(f"s{number}", turn("user", f"zeppelin {number} " + f"filler{number} " * 5_000))
+
+    with pytest.raises(IndexFull):
+        rig.catch_up()
+    during = rig.memory("zeppelin", limit=100)
+    rig.file._writer.execute("PRAGMA max_page_count=1000000")
+    assert rig.contents() == before
+    rig.catch_up()
+
+    assert len(during.hits) == 11
+    assert "searched directly" in during.note
+    assert rig.memory("zeppelin", limit=100).note == ""
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-9")
+def test_the_index_leaves_room_for_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(rig.root), "free_bytes", lambda _: 150 * 1024**2)
+    rig.follower._min_free_bytes = 100 * 1024**2
+    rig.write("note.md", "about zeppelins\n")
+
+    with pytest.raises(IndexFull):
+        rig.catch_up()
+    with monkeypatch.context() as twin:  # an index that goes as far as writes do would take their last room
+        twin.setattr("federated_memory.index.catchup._ROOM_FOR_WRITES", 0)
+        rig.catch_up()
