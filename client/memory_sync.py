@@ -4,8 +4,9 @@
 One file, standard library only, Python 3.10+, Linux, macOS and Windows. It speaks the HTTP routes of SPEC.md and
 imports nothing of the server's. `memory_sync.py --help` lists the commands.
 
-What it promises (SPEC: CLIENT-*): a hook returns at once and never fails the agent; what could not be sent waits in the
-spool and is sent later; secrets are redacted before anything leaves the machine; nothing is deleted by surprise.
+What it promises (SPEC: SEND, SYNC, REDACT, INST, LOOK): a hook returns at once and never fails the agent; what could
+not be sent waits in the spool and is sent later; secrets are redacted before anything leaves the machine; nothing is
+deleted by surprise.
 
 Home: `~/.memory-sync`, or `MEMORY_SYNC_HOME`. Environment: `MCP_MEMORY_URL` (the MCP endpoint, or its origin),
 `MCP_MEMORY_TOKEN` (AI token), `SYNC_TOKEN`; they win over `config.json`.
@@ -13,16 +14,205 @@ Home: `~/.memory-sync`, or `MEMORY_SYNC_HOME`. Environment: `MCP_MEMORY_URL` (th
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+import time
+
+# -- hooks: the agent waits for these, 100 ms at most. They stand first in this file, import next to nothing, and end
+# the process before the rest of it is set up. `install` puts this part alone in place (`write_client`).
+
+WINDOWS = os.name == "nt"
+_HOOK_COMMANDS = {"claude-hook": "claude-code", "codex-hook": "codex", "gemini-hook": "gemini-cli"}
+_MOST_HOOK_BYTES = 1_000_000
+
+
+def home_path() -> str:
+    """`MEMORY_SYNC_HOME`, or `~/.memory-sync`; not created."""
+    return os.path.expanduser(os.environ.get("MEMORY_SYNC_HOME") or os.path.join("~", ".memory-sync"))
+
+
+def make_home() -> str:
+    """The home directory, readable by its owner only."""
+    home = home_path()
+    os.makedirs(home, mode=0o700, exist_ok=True)
+    for name in ("manifests", "spool", "rules"):
+        os.makedirs(os.path.join(home, name), mode=0o700, exist_ok=True)
+    return home
+
+
+def utc_now() -> str:
+    """RFC 3339, in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def log(message: str) -> None:
+    """One line into the home's `log` (kept under 1 MB); trouble in logging is nobody's trouble."""
+    path = os.path.join(home_path(), "log")
+    try:
+        if os.path.exists(path) and os.path.getsize(path) > 1_000_000:
+            os.replace(path, path + ".1")
+        with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
+            file.write(f"{utc_now()} {os.getpid()} {message}\n".replace("\n", " ").rstrip() + "\n")
+    except OSError:
+        pass
+
+
+def spool(kind: str, tool: str = "", path: str = "", cwd: str = "", native_id: str = "", *, final: bool = False) -> str:
+    """Leave something to do for `drain`; its file. Atomic, but not yet durable: a hook has no time for the disk."""
+    try:
+        from _blake2 import blake2b  # hashlib loads OpenSSL, which takes as long as all the rest
+    except ImportError:
+        from hashlib import blake2b
+
+    what = "\0".join((kind, tool, path or native_id))
+    name = blake2b(what.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() + ".json"
+    entry = {"kind": kind, "tool": tool, "path": path, "cwd": cwd, "native_id": native_id, "queued_at": utc_now(),
+             "final": final}  # fmt: skip
+    folder = os.path.join(make_home(), "spool")
+    draft, target = os.path.join(folder, f".{os.getpid()}.{name}"), os.path.join(folder, name)
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(json.dumps(entry).encode("ascii"))
+        os.replace(draft, target)
+    except OSError:
+        try:
+            os.unlink(draft)
+        except OSError:
+            pass
+        raise
+    return target
+
+
+def hook(tool: str, stdin_bytes: bytes) -> int:
+    """What an agent's hook does: leave word of the session, start the worker, and be gone. Always 0.
+
+    The agent waits for us, so that nothing here reads a transcript, opens the state or asks the server.
+    """
+    try:
+        order = hooked(tool, stdin_bytes)
+        if order is not None:
+            spool("session", tool, order["path"], order["cwd"], order["native_id"], final=bool(order["final"]))
+            if os.environ.get("MEMORY_SYNC_FOREGROUND") == "1":
+                drain(load_config())
+            else:
+                start_worker()
+    except Exception as error:  # nothing of ours may ever stop an agent
+        log(f"{tool} hook: {type(error).__name__}: {error}")
+    return 0
+
+
+def hooked(tool: str, data: bytes) -> dict[str, Any] | None:
+    """Path, directory, id and finality of the session that a hook tells of; None when it tells of none to send."""
+    found = _hook_fields(data[:_MOST_HOOK_BYTES])
+    event = _told(found, "hook_event_name")
+    if not found or event == "SessionStart":
+        return None
+    path = _told(found, "transcript_path")
+    native_id = _told(found, "session_id") or _told(found, "thread-id") or _told(found, "thread_id")
+    if not path and not native_id:
+        log(f"{tool} hook: {event or 'an event'} names no transcript")
+        return None
+    return {"path": path, "cwd": _told(found, "cwd"), "native_id": native_id, "final": event == "SessionEnd"}
+
+
+def _hook_fields(data: bytes) -> Mapping[str, Any]:
+    """A hook's JSON. One that is over the limit (it may quote a whole answer) is cut: its fields are looked for."""
+    text = data.decode("utf-8", "replace").strip().removeprefix("\ufeff")
+    try:
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+    except (ValueError, RecursionError):
+        if not text.startswith("{"):
+            return {}
+    fields: dict[str, Any] = {}
+    import re
+
+    for name in ("hook_event_name", "transcript_path", "session_id", "cwd", "thread-id"):
+        # Inside of a quoted text the quotes would be escaped.
+        match = re.search(rf'(?<!\\)"{name}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
+        if match:
+            try:
+                fields[name] = json.loads(match[1])
+            except ValueError:
+                continue
+    return fields
+
+
+def _told(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
+    return value if isinstance(value, str) and len(value) <= 4096 and "\0" not in value else ""
+
+
+def start_worker() -> None:
+    """`drain` in a process of its own, which outlives the agent, its terminal and its process group."""
+    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "drain"]
+    environment = {**os.environ, "MEMORY_SYNC_WORKER": "1"}
+    if WINDOWS:
+        _start_on_windows(command, environment)
+        return
+    null = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:  # the quick way: nothing to import
+        os.posix_spawn(command[0], command, environment, file_actions=null, setsid=True)
+    except NotImplementedError:
+        import subprocess
+
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def _start_on_windows(command: list[str], environment: dict[str, str]) -> None:
+    """No window, no console, out of the agent's job, which may end all of its processes; a job can forbid that."""
+    import subprocess
+
+    detached = 0x00000008 | 0x08000000 | 0x00000200  # DETACHED_PROCESS, CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP
+    breakaway = 0x01000000  # CREATE_BREAKAWAY_FROM_JOB
+    for flags in (detached | breakaway, detached):
+        try:
+            subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, close_fds=True, creationflags=flags,
+            )  # fmt: skip
+        except OSError:
+            if flags == detached:
+                raise
+        else:
+            return
+
+
+def _hook_main(tool: str) -> int:
+    """The hooks, before anything else is set up: whatever happens, the agent goes on."""
+    try:
+        told = sys.argv[2].encode("utf-8", "surrogateescape") if len(sys.argv) > 2 else b""  # Codex's notify
+        hook(tool, told or (sys.stdin.buffer.read(1 << 20) if sys.stdin else b""))
+    except BaseException as error:  # nothing of ours may ever stop an agent
+        log(f"{tool} hook: {type(error).__name__}: {error}")
+    return 0
+
+
+def is_hook_alone() -> bool:
+    """A hook was asked for that hands over to the background."""
+    is_hook = len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv
+    return is_hook and os.environ.get("MEMORY_SYNC_FOREGROUND") != "1"
+
+
+if __name__ == "__main__" and is_hook_alone():
+    os._exit(_hook_main(_HOOK_COMMANDS[sys.argv[1]]))  # all files are closed: there is nothing to tidy up
+
+# -- end of the hooks
+
 import contextlib
 import dataclasses
 import hashlib
-import json
-import os
 import re
 import socket
-import sys
 import tempfile
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,10 +221,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 # What only some commands need (argparse, sqlite3, ssl, http.client, subprocess, shutil, ...) is imported where it is
-# used: a hook has 100 ms, interpreter included.
+# used.
 
 VERSION = "1"
-WINDOWS = os.name == "nt"
 
 
 # -- trouble
@@ -87,17 +276,12 @@ class Unreachable(SyncError):
 
 def home_dir() -> Path:
     """`MEMORY_SYNC_HOME`, or `~/.memory-sync`; not created."""
-    given = os.environ.get("MEMORY_SYNC_HOME")
-    return Path(given).expanduser() if given else Path.home() / ".memory-sync"
+    return Path(home_path())
 
 
 def ensure_home() -> Path:
     """The home directory, readable by its owner only."""
-    home = home_dir()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("manifests", "spool", "rules"):
-        (home / name).mkdir(mode=0o700, exist_ok=True)
-    return home
+    return Path(make_home())
 
 
 def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -135,21 +319,6 @@ def read_json(path: Path) -> Any:
         raise UsageError(
             f"{path} is not valid JSON ({error})", "Mend it, or move it away and run install again"
         ) from None
-
-
-def utc_now() -> str:
-    """RFC 3339, in UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def log(message: str) -> None:
-    """One line into the home's `log` (kept under 1 MB); trouble in logging is nobody's trouble."""
-    with contextlib.suppress(OSError):
-        path = home_dir() / "log"
-        if path.exists() and path.stat().st_size > 1_000_000:
-            os.replace(path, path.with_name("log.1"))
-        with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
-            file.write(f"{utc_now()} {os.getpid()} {message}\n".replace("\n", " ").rstrip() + "\n")
 
 
 # -- configuration
@@ -2218,7 +2387,6 @@ _LEAST_ATTEMPTS = 20
 _FIRST_DELAY_SECONDS = 30.0
 _LONGEST_DELAY_SECONDS = 3600.0
 _LINGER_SECONDS = 900.0
-_MOST_HOOK_BYTES = 1_000_000
 
 
 @dataclass
@@ -2239,27 +2407,6 @@ class Spooled:
 
     def to_bytes(self) -> bytes:
         return json.dumps(dataclasses.asdict(self)).encode("ascii")
-
-
-def spool(
-    kind: str, tool: str = "", path: str = "", cwd: str = "", native_id: str = "", *, final: bool = False
-) -> Path:
-    """Leave something to do for `drain`. Atomic, but not yet durable: a hook has no time for the disk."""
-    what = "\0".join((kind, tool, path or native_id))
-    name = hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".json"
-    entry = {"kind": kind, "tool": tool, "path": path, "cwd": cwd, "native_id": native_id, "queued_at": utc_now(),
-             "final": final}  # fmt: skip
-    target = ensure_home() / "spool" / name
-    draft = target.with_name(f".{os.getpid()}.{name}")
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(json.dumps(entry).encode("ascii"))
-        os.replace(draft, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
-    return target
 
 
 def parse_spooled(data: bytes) -> Spooled:
@@ -2579,7 +2726,11 @@ def _session_of(path: Path) -> str:
 def drain_all(config: Config) -> int:
     """The `drain` command; started by a hook (`MEMORY_SYNC_WORKER`) it stays a while, to try again what failed."""
     if os.environ.get("MEMORY_SYNC_WORKER"):
-        _work()
+        try:
+            _work()
+        except Exception as error:  # nobody reads what it prints
+            log(f"drain: {type(error).__name__}: {error}")
+            return 1
         return 0
     report = drain(config, even_early=True)
     for problem in dict.fromkeys(report.problems):
@@ -2610,115 +2761,11 @@ def _work() -> None:
         return
 
 
-# -- hooks
-
-
-def hook(tool: str, stdin_bytes: bytes) -> int:
-    """What an agent's hook does: leave word of the session, start the worker, and be gone. Always 0.
-
-    The agent waits for us, so that nothing here reads a transcript, opens the state or asks the server.
-    """
-    try:
-        order = hooked(tool, stdin_bytes)
-        if order is not None:
-            spool("session", tool, order["path"], order["cwd"], order["native_id"], final=bool(order["final"]))
-            if os.environ.get("MEMORY_SYNC_FOREGROUND") == "1":
-                drain(load_config())
-            else:
-                start_worker()
-    except Exception as error:  # nothing of ours may ever stop an agent
-        log(f"{tool} hook: {type(error).__name__}: {error}")
-    return 0
-
-
-def hooked(tool: str, data: bytes) -> dict[str, Any] | None:
-    """Path, directory, id and finality of the session that a hook tells of; None when it tells of none to send."""
-    found = _hook_fields(data[:_MOST_HOOK_BYTES])
-    event = _told(found, "hook_event_name")
-    if not found or event == "SessionStart":
-        return None
-    path = _told(found, "transcript_path")
-    native_id = _told(found, "session_id") or _told(found, "thread-id") or _told(found, "thread_id")
-    if not path and not native_id:
-        log(f"{tool} hook: {event or 'an event'} names no transcript")
-        return None
-    return {"path": path, "cwd": _told(found, "cwd"), "native_id": native_id, "final": event == "SessionEnd"}
-
-
-def _hook_fields(data: bytes) -> Mapping[str, Any]:
-    """A hook's JSON. One that is over the limit (it may quote a whole answer) is cut: its fields are looked for."""
-    text = data.decode("utf-8", "replace").strip().removeprefix("\ufeff")
-    try:
-        found = json.loads(text)
-        return found if isinstance(found, dict) else {}
-    except (ValueError, RecursionError):
-        if not text.startswith("{"):
-            return {}
-    fields: dict[str, Any] = {}
-    for name in ("hook_event_name", "transcript_path", "session_id", "cwd", "thread-id"):
-        # Inside of a quoted text the quotes would be escaped.
-        match = re.search(rf'(?<!\\)"{name}"\s*:\s*("(?:[^"\\]|\\.)*")', text)
-        if match:
-            with contextlib.suppress(ValueError):
-                fields[name] = json.loads(match[1])
-    return fields
-
-
-def _told(found: Mapping[str, Any], name: str) -> str:
-    value = found.get(name)
-    return value if isinstance(value, str) and len(value) <= 4096 and "\0" not in value else ""
-
-
-def start_worker() -> None:
-    """`drain` in a process of its own, which outlives the agent, its terminal and its process group."""
-    command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "drain"]
-    environment = {**os.environ, "MEMORY_SYNC_WORKER": "1"}
-    if WINDOWS:
-        _start_on_windows(command, environment)
-        return
-    null = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    try:  # the quick way: nothing to import
-        os.posix_spawn(command[0], command, environment, file_actions=null, setsid=True)
-    except NotImplementedError:
-        import subprocess
-
-        subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-
-
-def _start_on_windows(command: list[str], environment: dict[str, str]) -> None:
-    """No window, no console, out of the agent's job, which may end all of its processes; a job can forbid that."""
-    import subprocess
-
-    detached = 0x00000008 | 0x08000000 | 0x00000200  # DETACHED_PROCESS, CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP
-    breakaway = 0x01000000  # CREATE_BREAKAWAY_FROM_JOB
-    for flags in (detached | breakaway, detached):
-        try:
-            subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, close_fds=True, creationflags=flags,
-            )  # fmt: skip
-        except OSError:
-            if flags == detached:
-                raise
-        else:
-            return
-
-
 # -- the front: what is installed under our name, so that a hook is back in time
 
 
 _FULL_NAME = "memory_sync_full"
-_FRONT_NAMES = (
-    "WINDOWS", "home_dir", "ensure_home", "utc_now", "log", "spool", "_MOST_HOOK_BYTES", "hook", "hooked",
-    "_hook_fields", "_told", "start_worker", "_start_on_windows", "_hook_main", "_HOOK_COMMANDS",
-)  # fmt: skip
+_FRONT_END = "\n# -- end of the hooks\n"
 _FRONT_TOP = '''#!/usr/bin/env python3
 """memory_sync, as `install` puts it in place: the hooks are in here, everything else is in memory_sync_full.py.
 
@@ -2726,23 +2773,9 @@ Made from that file. Python compiles a script anew each time it runs, which take
 what is imported, it compiles once.
 """
 
-from __future__ import annotations
-
-import contextlib
-import hashlib
-import json
-import os
-import re
-import sys
-import time
-from pathlib import Path
-
 '''
 _FRONT_BOTTOM = """
 if __name__ == "__main__":
-    is_hook = len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv
-    if is_hook and os.environ.get("MEMORY_SYNC_FOREGROUND") != "1":
-        os._exit(_hook_main(_HOOK_COMMANDS[sys.argv[1]]))  # all files are closed: there is nothing to tidy up
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     from memory_sync_full import main
 
@@ -2751,19 +2784,9 @@ if __name__ == "__main__":
 
 
 def front_script(source: str) -> str:
-    """The small script that takes this one's place: those parts of `source` that a hook runs, word for word."""
-    import ast
-
-    parts = {}
-    for node in ast.parse(source).body:
-        named = node.targets[0] if isinstance(node, ast.Assign) else node
-        name = getattr(named, "name", getattr(named, "id", ""))
-        if name in _FRONT_NAMES:
-            parts[name] = ast.get_source_segment(source, node) or ""
-    missing = [name for name in _FRONT_NAMES if name not in parts]
-    if missing:
-        raise AssertionError(f"no longer in this file: {missing}")
-    return _FRONT_TOP + "\n\n".join(parts.values()) + "\n\n" + _FRONT_BOTTOM
+    """The small script that takes this one's place: the part of `source` that a hook runs, word for word."""
+    begin = source.index("from __future__")
+    return _FRONT_TOP + source[begin : source.index(_FRONT_END)].rstrip() + "\n" + _FRONT_BOTTOM
 
 
 def write_client(folder: Path, source: bytes) -> None:
@@ -5607,7 +5630,8 @@ class _TomlReader:
         if head == "[" or head == "{":
             return self._nested(at)
         found = re.compile(r"[^\s,#\]}][^,#\]}\r\n]*").match(self.text, at)
-        if found is None:
+        # A number, a word, or a date; only between a date and its time may there be a space.
+        if found is None or not re.fullmatch(r"[\w+.:-]+(?: \d\d:[\d:.Zz+-]+)?\s*", found[0], re.ASCII):
             raise self.fail(at, "a value is expected")
         return at + len(found[0].rstrip())
 
@@ -7731,6 +7755,7 @@ def _remove_home(*, purge: bool) -> list[str]:
 
 _CHECK_TOOL, _CHECK_PROJECT, _CHECK_PATH = "memory-sync", "self-test", "self-test.md"
 _AT_RISK_DAYS = 7
+_FOUND_WITHIN_SECONDS = 10.0
 _CLAUDE_CLEANUP_DAYS = 30
 
 
@@ -7741,11 +7766,31 @@ def _server_of(config: Config, timeout_seconds: float = 30) -> Any:
 
 
 def run_test(config: Config) -> list[Finding]:
-    """Token, rights, a round trip and each agent's configuration, proven in this order; the first failure ends it.
+    """Token, rights, a round trip and each agent's configuration, proven in this order.
 
     The round trip writes one small document, the same all day, into a workspace of its own.
+
+    Raises:
+        Unproven: The first failure; it ends the test, and tells what was proven before.
     """
     checks: list[Finding] = []
+    try:
+        _prove_server(config, checks)
+    except SyncError as error:
+        raise Unproven(error, [*checks, Finding("error", error.message, error.hint)]) from None
+    return checks + _agent_checks(config)
+
+
+class Unproven(SyncError):
+    """What `test` could not prove; the exit code is that of the failure."""
+
+    def __init__(self, error: SyncError, checks: list[Finding]) -> None:
+        super().__init__(error.message, error.hint)
+        self.code = error.code
+        self.checks = checks
+
+
+def _prove_server(config: Config, checks: list[Finding]) -> None:
     with _server_of(config) as server:
         server.request("GET", "/healthz", role="none")
         checks.append(Finding("ok", f"{config.url} answers"))
@@ -7758,15 +7803,12 @@ def run_test(config: Config) -> list[Finding]:
             checks += _round_trip(server, config)
         else:
             checks.append(Finding("warning", "there is no sync token", "Nothing is uploaded without SYNC_TOKEN"))
-    for client in config.clients:
-        checks += [
-            Finding(found.level, f"{client}: {found.text}", found.hint) for found in check_client(config, client)
-        ]
-    return checks
 
 
 def _round_trip(server: Any, config: Config) -> list[Finding]:
     """Register, write, read back, find."""
+    from urllib.parse import urlencode
+
     project = Project(_CHECK_PROJECT, "", "", "the self-test's own")
     workspace_id = register(server, config, project, _CHECK_TOOL)
     text = f"# Self-test of {config.machine}\n\nWritten by `memory_sync.py test` on {utc_now()[:10]}.\n".encode()
@@ -7775,21 +7817,40 @@ def _round_trip(server: Any, config: Config) -> list[Finding]:
     server.request("PUT", place, body=text, headers=token)
     if server.request("GET", place).body != text:
         return [Finding("error", f"{workspace_id}: what was written is not what is read", "Look at the server's log")]
-    return [Finding("ok", f"wrote and read back {_CHECK_PATH} in {workspace_id}")]
+    checks = [Finding("ok", f"wrote and read back {_CHECK_PATH} in {workspace_id}")]
+    asked = {"workspace_id": workspace_id, "kinds": "knowledge", "query": f"Self-test of {config.machine}"}
+    query = "/api/v1/search?" + urlencode(asked)
+    started = time.monotonic()
+    while not any(hit.get("path") == _CHECK_PATH for hit in _hits(server.request("GET", query))):
+        if time.monotonic() > started + _FOUND_WITHIN_SECONDS:
+            return [*checks, Finding("warning", "search does not find it yet", "Ask `federated-memory doctor` why")]
+        time.sleep(0.2)
+    return [*checks, Finding("ok", f"search found it after {time.monotonic() - started:.1f} s")]
+
+
+def _hits(answer: Answer) -> list[dict[str, Any]]:
+    found = json.loads(answer.body)
+    return [hit for hit in found.get("hits", ()) if isinstance(hit, dict)]
 
 
 def waiting_sessions(state: Any, config: Config) -> dict[str, Any]:
-    """Per agent: `on_disk`, `waiting` (not, or not wholly, on the server), `at_risk` (soon deleted by the agent)."""
+    """Per agent: `on_disk`, `left_out` (on purpose), `waiting` (not, or not wholly, on the server) and, of those,
+    `at_risk` (soon deleted by the agent)."""
     known = {row["path"]: row for row in state.execute("SELECT path, size, raw_offset, error FROM sessions")}
-    cut = _cleanup_days() - _AT_RISK_DAYS
+    skipped, start_ns = _skipped(state, config), history_start_ns(state, config)
+    cut = _cleanup_days(config) - _AT_RISK_DAYS
     now = time.time()
     result: dict[str, Any] = {}
     for transcript in transcripts(config):
-        counts = result.setdefault(transcript.tool, {"on_disk": 0, "waiting": 0, "waiting_bytes": 0, "at_risk": 0})
+        empty = {"on_disk": 0, "left_out": 0, "waiting": 0, "waiting_bytes": 0, "at_risk": 0}
+        counts = result.setdefault(transcript.tool, empty)
         counts["on_disk"] += 1
         row = known.get(str(transcript.path))
         held = row["raw_offset"] if row else 0
-        if transcript.size and held < transcript.size:
+        is_old = row is None and transcript.mtime_ns < start_ns
+        if is_old or skipped.get(str(transcript.path)) == [transcript.size, transcript.mtime_ns]:
+            counts["left_out"] += 1
+        elif transcript.size and held < transcript.size:
             counts["waiting"] += 1
             counts["waiting_bytes"] += transcript.size - held
             age_days = (now - transcript.mtime_ns / 1e9) / 86_400
@@ -7797,12 +7858,35 @@ def waiting_sessions(state: Any, config: Config) -> dict[str, Any]:
     return result
 
 
-def _cleanup_days() -> int:
-    """After how many days Claude Code deletes its transcripts."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        settings = json.loads((Path.home() / ".claude" / "settings.json").read_text(encoding="utf-8-sig"))
-        return int(settings.get("cleanupPeriodDays", _CLAUDE_CLEANUP_DAYS))
-    return _CLAUDE_CLEANUP_DAYS
+def _cleanup_days(config: Config) -> int:
+    """After how many days Claude Code deletes its transcripts: the soonest of its profiles."""
+    found = []
+    for folder, _ in claude_homes(config):
+        days: object = None
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            text = (folder / "settings.json").read_text(encoding="utf-8-sig")
+            days = json_get(text, ["cleanupPeriodDays"])
+        found.append(days if type(days) is int else _CLAUDE_CLEANUP_DAYS)
+    return min(found, default=_CLAUDE_CLEANUP_DAYS)
+
+
+def server_flags(config: Config, seconds: float = 3) -> dict[str, Any] | None:
+    """What the server has found of secrets in this machine's workspaces; None: it cannot be asked just now."""
+    from urllib.parse import urlencode
+
+    role: Literal["sync", "ai"] = "sync" if config.sync_token else "ai"
+    path = "/api/v1/flags?" + urlencode({"machine": config.machine})
+    try:
+        with Server(config, timeout_seconds=seconds) as server:
+            found = json.loads(server.request("GET", path, role=role).body)
+            return {"total": int(found["total"]), "secrets": [dict(row) for row in found["secrets"]]}
+    except (SyncError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _flag_line(row: Mapping[str, Any]) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(row["counts"].items()))
+    return f"{row['workspace_id']} {row['kind']} {row['name']}: {kinds}"
 
 
 def status(config: Config) -> dict[str, Any]:
@@ -7859,6 +7943,7 @@ def _show_status(found: Mapping[str, Any]) -> None:
     )
     for tool, counts in sorted(found["sessions"].items()):
         risk = f", {counts['at_risk']} of them soon deleted by the agent" if counts["at_risk"] else ""
+        risk += f", {counts['left_out']} left out as configured" if counts["left_out"] else ""
         print(f"  {tool:<12} {counts['on_disk']} sessions on disk, {counts['waiting']} not yet on the server{risk}")
     for row in found["sources"]:
         trouble = (
@@ -7870,6 +7955,11 @@ def _show_status(found: Mapping[str, Any]) -> None:
     print(f"Waiting   {found['spooled']} in the spool")
     for row in found["errors"]:
         print(f"  {row['path']}: {row['error']}")
+    flags = found["flags"]
+    if flags and flags["total"]:
+        print(f"Secrets   the server found some in {_many(flags['total'], 'place')}: replace and change them")
+        for row in flags["secrets"][:5]:
+            print(f"  {_flag_line(row)}")
     problem = _status_problem(found)
     if problem:
         print(f"Problem: {problem}.")
@@ -7890,11 +7980,20 @@ def run_doctor(config: Config) -> list[Finding]:
     except SyncError as error:
         checks.append(Finding("error", error.message, error.hint))
     checks.append(_schedule_check())
-    for client in config.clients:
-        checks += [
-            Finding(found.level, f"{client}: {found.text}", found.hint) for found in check_client(config, client)
-        ]
-    return checks
+    flags = server_flags(config) if config.url else None
+    for row in flags["secrets"][:5] if flags else ():
+        checks.append(
+            Finding("warning", f"the server found secrets: {_flag_line(row)}", "Change them; then rescan --redact")
+        )
+    return checks + _agent_checks(config)
+
+
+def _agent_checks(config: Config) -> list[Finding]:
+    return [
+        Finding(found.level, f"{client}: {found.text}", found.hint)
+        for client in config.clients
+        for found in check_client(config, client)
+    ]
 
 
 def _home_check() -> Finding:
@@ -8067,6 +8166,13 @@ def _init_manifest_command(options: Any, config: Config) -> int:
 def _import_command(options: Any, config: Config) -> int:
     """Send transcripts that lie elsewhere: an old disk, a backup, another machine's copy."""
     sent = failed = 0
+    rows: list[dict[str, str]] = []
+
+    def tell(path: Path, status: str, text: str, workspace_id: str = "") -> None:
+        rows.append({"path": str(path), "status": status, "workspace_id": workspace_id, "detail": text})
+        if not options.json:
+            print(f"{path}: {text}", file=sys.stderr if status == "failed" else sys.stdout)
+
     with _server_of(config) as server, contextlib.closing(open_state()) as state, exclusive("sync", 60):
         for path in _transcript_files([Path(given).expanduser() for given in options.paths]):
             transcript = transcript_at(options.tool, path)
@@ -8074,18 +8180,16 @@ def _import_command(options: Any, config: Config) -> int:
                 which(state, config, tool=options.tool, cwd=options.cwd, transcript=transcript) if transcript else None
             )
             if transcript is None or (target is None and not options.workspace):
-                print(
-                    f"{path}: nothing says which project it belongs to. Name one with --workspace or --cwd.",
-                    file=sys.stderr,
-                )
+                why = "nothing says which project it belongs to. Name one with --workspace or --cwd."
+                tell(path, "failed", why if path.is_file() else "there is no such transcript.")
                 failed += 1
                 continue
             workspace_id = options.workspace or (target.workspace_id if target else "")
             if not workspace_id:
-                print(f"{path}: {target.why if target else ''}", file=sys.stderr)
+                tell(path, "left out", target.why if target else "")
                 continue
             if options.dry_run:
-                print(f"{path} would go to {workspace_id} as {transcript.session_id}")
+                tell(path, "planned", f"would go to {workspace_id} as {transcript.session_id}", workspace_id)
                 continue
             try:
                 if target is not None and not options.workspace:
@@ -8094,12 +8198,14 @@ def _import_command(options: Any, config: Config) -> int:
             except (Unauthorised, Unreachable):
                 raise
             except SyncError as error:
-                print(f"{path}: {error}", file=sys.stderr)
+                tell(path, "failed", str(error), workspace_id)
                 failed += 1
                 continue
             sent += 1
-            print(f"{path}: {outcome.status} in {workspace_id}")
-    print(f"{sent} sent, {failed} not.")
+            tell(path, outcome.status, f"{outcome.status} in {workspace_id}", workspace_id)
+    print(
+        json.dumps({"sent": sent, "failed": failed, "files": rows}) if options.json else f"{sent} sent, {failed} not."
+    )
     return 1 if failed else 0
 
 
@@ -8111,7 +8217,7 @@ def _transcript_files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def _rescan_command(_: Any, config: Config) -> int:
+def _rescan_command(options: Any, config: Config) -> int:
     """Send every session again, under the newest rules: for secrets that older rules did not know."""
     sent = redactions = failed = 0
     with _server_of(config) as server, contextlib.closing(open_state()) as state, exclusive("sync", 60):
@@ -8137,6 +8243,9 @@ def _rescan_command(_: Any, config: Config) -> int:
                 failed += 1
                 continue
             sent, redactions = sent + 1, redactions + outcome.redactions
+    if options.json:
+        print(json.dumps({"rules": newest, "sent": sent, "failed": failed, "redactions": redactions}))
+        return 1 if failed else 0
     print(f"{sent} of {len(rows)} sessions sent again under the rules of {newest}, {redactions} secrets redacted.")
     if sent:
         print("The server keeps what was replaced as a revision; an admin removes those with `federated-memory purge`.")
@@ -8166,19 +8275,6 @@ def _brief_command(options: Any, config: Config) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     return 0
-
-
-def _hook_main(tool: str) -> int:
-    """The hooks, before anything else is set up: whatever happens, the agent goes on."""
-    try:
-        told = sys.argv[2].encode("utf-8", "surrogateescape") if len(sys.argv) > 2 else b""  # Codex's notify
-        hook(tool, told or (sys.stdin.buffer.read(1 << 20) if sys.stdin else b""))
-    except BaseException as error:  # nothing of ours may ever stop an agent
-        log(f"{tool} hook: {type(error).__name__}: {error}")
-    return 0
-
-
-_HOOK_COMMANDS = {"claude-hook": "claude-code", "codex-hook": "codex", "gemini-hook": "gemini-cli"}
 
 
 def _parser() -> Any:
@@ -8239,8 +8335,10 @@ def _add_work(verb: Callable[[str, str], Any]) -> None:
     made.add_argument("--workspace", default="", help="send them there, whatever they say of themselves")
     made.add_argument("--cwd", default="", help="the directory they were made in")
     made.add_argument("--dry-run", action="store_true")
+    made.add_argument("--json", action="store_true")
     made = verb("rescan", "send every session again under newer redaction rules")
     made.add_argument("--redact", action="store_true", required=True, help="needed: this replaces what the server has")
+    made.add_argument("--json", action="store_true")
     verb("write-token", "keep a reissued write token, from standard input").add_argument("workspace_id")
 
 
@@ -8250,10 +8348,16 @@ def _run_command(options: Any) -> int:
     if options.verb == "uninstall":
         return run_uninstall(options)
     config = load_config()
-    if options.verb in ("test", "doctor"):
-        return _show_checks((run_test if options.verb == "test" else run_doctor)(config), options.json)
+    if options.verb == "doctor":
+        return _show_checks(run_doctor(config), options.json)
+    if options.verb == "test":
+        try:
+            return _show_checks(run_test(config), options.json)
+        except Unproven as error:
+            _show_checks(error.checks, options.json)
+            return error.code
     if options.verb == "status":
-        found = status(config)
+        found = {**status(config), "flags": server_flags(config) if config.url else None}
         problem = _status_problem(found)
         if options.json:
             print(json.dumps({**found, "problem": problem}))
@@ -8271,7 +8375,7 @@ def _run_command(options: Any) -> int:
 
 def main() -> int:
     """Run one command; returns the exit code."""
-    if len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv:
+    if len(sys.argv) > 1 and sys.argv[1] in _HOOK_COMMANDS and "--help" not in sys.argv:  # in the foreground
         return _hook_main(_HOOK_COMMANDS[sys.argv[1]])
     options = _parser().parse_args()
     if options.verb == "brief":
@@ -8289,7 +8393,9 @@ def main() -> int:
         return error.code
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__ != "sqlite3":
+            raise
         print(f"memory_sync: {error}. Check the disk and its permissions.", file=sys.stderr)
         return 1
 

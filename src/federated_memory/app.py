@@ -24,19 +24,24 @@ from federated_memory.index.file import IndexFile
 from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
+from federated_memory.service.observer import Observer
 from federated_memory.service.services import Services, build_services
 from federated_memory.settings import Settings
 from federated_memory.store.archive import Archives
+from federated_memory.store.audit import Audit
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.tombstones import Tombstones
 from federated_memory.tools.server import MemoryServer
 from federated_memory.web.client_files import ClientFiles
 from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
+from federated_memory.web.metrics import metrics_route
+from federated_memory.web.observed import Observed
 from federated_memory.web.problems import ERROR_HANDLERS
 from federated_memory.web.routes import Routes
 from federated_memory.web.streams import Streams
@@ -67,8 +72,11 @@ def open_services(settings: Settings) -> Services:
         root.install_content(content_folder())
         journal = Journal(root)
         registry = Registry(root)
-        documents = Documents(root, journal, max_bytes=settings.max_document_bytes)
-        archives = Archives(root, max_session_bytes=settings.max_session_bytes, lease_wait_seconds=0)
+        tombstones = Tombstones(root.database)
+        documents = Documents(root, journal, max_bytes=settings.max_document_bytes, tombstones=tombstones)
+        archives = Archives(
+            root, max_session_bytes=settings.max_session_bytes, lease_wait_seconds=0, tombstones=tombstones
+        )
         index_file = IndexFile(root.path / "_meta" / "index.sqlite3")
         index = Follower(root, documents, archives, index_file, min_free_bytes=settings.min_free_bytes)
         core = Core(
@@ -90,6 +98,8 @@ def open_services(settings: Settings) -> Services:
             ),
             tokens=Tokens(root, ai=_secret(settings.mcp_token), sync=_secret(settings.sync_token)),
             policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
+            audit=Audit(root.meta, max_bytes=settings.audit_bytes, keep=settings.audit_files),
+            tombstones=tombstones,
         )
         journal.recover()
     except BaseException:
@@ -111,7 +121,8 @@ def build_app(services: Services) -> App:
     settings = services.core.settings
     streams = Streams()
     services.core.tokens.on_revoke(streams.end)
-    server = MemoryServer(services)
+    observer = Observer(services.core, services.status, lambda: streams.event_streams)
+    server = MemoryServer(services, observer)
     inner = server.streamable_http_app(
         json_response=True,
         session_idle_timeout=_MCP_SESSION_IDLE_SECONDS,
@@ -123,8 +134,10 @@ def build_app(services: Services) -> App:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         streams.start()
-        async with server.session_manager.run(), background_work(services):
+        async with server.session_manager.run(), background_work(services), anyio.create_task_group() as following:
+            following.start_soon(server.notices.follow)
             yield
+            following.cancel_scope.cancel()
 
     starlette = Starlette(
         routes=[
@@ -133,11 +146,13 @@ def build_app(services: Services) -> App:
             *EnrolRoutes(services).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
+            metrics_route(observer),
         ],
         exception_handlers=ERROR_HANDLERS,
         lifespan=lifespan,
     )
-    return App(services, streams, Gate(starlette, settings, services.core.tokens, streams))
+    gate = Gate(starlette, settings, services.core.tokens, streams)
+    return App(services, streams, Observed(gate, observer))
 
 
 @contextlib.asynccontextmanager

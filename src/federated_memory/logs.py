@@ -11,7 +11,11 @@ import json
 import logging
 import re
 import sys
+from contextvars import ContextVar
 from datetime import datetime, timezone
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the request that is served now; empty outside of one (SPEC: LOG-3)."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event", "taskName", "color_message"}
 _BARE = re.compile(r"[A-Za-z0-9_.:@+-]+\Z")
@@ -45,6 +49,8 @@ class TextFormatter(logging.Formatter):
         if not event:
             parts += [record.name.removeprefix("federated_memory."), _line(record.getMessage())]
         parts += [f"{key}={_value(value, key)}" for key, value in fields_of(record).items()]
+        if not event and request_id.get():  # event lines keep the form that jails match
+            parts.append(f"request={request_id.get()}")
         text = " ".join(parts)
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
@@ -58,6 +64,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **fields_of(record),
         }
+        if request_id.get():
+            line["request"] = request_id.get()
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     secret_policy: Literal["report", "refuse"] = Field(
         default="report", description="Secrets in what is stored: `report` counts them, `refuse` refuses the write."
     )
+    audit_bytes: int = Field(
+        default=16 * 1024**2, ge=0, description="Size at which `_meta/audit.jsonl` is rotated; 0: no audit log."
+    )
+    audit_files: int = Field(default=8, ge=0, description="How many rotated audit logs stay.")
     bench_noop: bool = Field(default=False, description="Offer a `noop` tool, for benchmarks.")
 
     @model_validator(mode="before")

@@ -253,7 +253,7 @@ class Server:
         return {
             str(path.relative_to(top)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
             for path in sorted(top.rglob("*"))
-            if not path.name.startswith(("state.sqlite3", "index.sqlite3", "lock"))
+            if not path.name.startswith(("state.sqlite3", "index.sqlite3", "lock", "audit"))
         }
 
     def settle(self, name: str = "home", *, machine: str = "box") -> Home:

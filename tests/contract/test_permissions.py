@@ -88,6 +88,10 @@ DELETE /invitations/{invited}   401 401 401 401 | F   F   F   F   F   F   | F   
 POST /enroll                    F   F   F   F   | F   F   F   F   F   F   | F   F   F   F   F   | F   F   F
 GET /search                     401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 POST /reindex                   401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+POST /operations/purge          401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+POST /operations/gc             401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+POST /operations/snapshot       401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /flags                      401 401 401 401 | B   B   B   B   B   B   | B   B   B   B   B   | B   B   B
 GET /status                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /nothing                    401 401 401 401 | 404 404 404 404 404 404 | 404 404 404 404 404 | 404 404 404
 """
@@ -256,6 +260,11 @@ def route_request(http: Http, row: str, home: Home) -> tuple[str, bytes]:
         "POST /tokens": b'{"name": "fresh", "role": "read"}',
         "POST /invitations": b'{"machine": "laptop"}',
         "POST /enroll": b'{"code": "not one of this server"}',
+        "POST /operations/snapshot": b"{}",
+        "POST /operations/gc": b'{"keep_versions": 20, "keep_days": 90}',
+        "POST /operations/purge": json.dumps(
+            {"kind": "session", "workspace_id": home.workspace_id, "key": "s1"}
+        ).encode(),
         "PUT {home}/sessions/s2": LINE + LINE,
         "PATCH {home}/sessions/s1": LINE,
     }
@@ -372,7 +381,8 @@ def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
         (method, path.replace("{home}", "/workspaces/{workspace_id}").replace("/kept.md", "/{path:path}")
          .replace("/new.md", "/{path:path}").replace("/gone.md", "/{path:path}").replace("/s1", "/{session_id}")
          .replace("/s2", "/{session_id}").replace("/tokens/spare", "/tokens/{name}")
-         .replace("{invited}", "{invitation_id}"))
+         .replace("{invited}", "{invitation_id}").replace("/operations/snapshot", "/operations/{action}")
+         .replace("/operations/purge", "/operations/{action}").replace("/operations/gc", "/operations/{action}"))
         for method, path in routes
     }  # fmt: skip
     # Every GET answers HEAD as well, by the same code.

@@ -174,7 +174,10 @@ def wait_until(happened: Callable[[], bool], seconds: float = PATIENCE_SECONDS) 
 
 
 def command(root: Path, **options: str | None) -> tuple[list[str], dict[str, str]]:
-    """The command line and the environment of a server; an option that is None is not set at all."""
+    """The command line and the environment of a server; an option that is None is not set at all.
+
+    `module`: what to run instead of the package, such as one that adds fixtures to it.
+    """
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(root.parent),
@@ -186,8 +189,8 @@ def command(root: Path, **options: str | None) -> tuple[list[str], dict[str, str
         **options,
     }
     return (
-        [sys.executable, "-m", "federated_memory", "serve"],
-        {name: value for name, value in env.items() if value is not None},
+        [sys.executable, "-m", options.get("module") or "federated_memory", "serve"],
+        {name: value for name, value in env.items() if value is not None and name != "module"},
     )
 
 

@@ -23,7 +23,8 @@ from tests.fault.uploaders import Uploader
 _META = {
     "README.md", "INDEX.md", "_meta/lock", "_meta/format.json", "_meta/workspaces.json", "_meta/secret.key",
     "_meta/control.json", "_meta/state.sqlite3", "_meta/state.sqlite3-wal", "_meta/state.sqlite3-shm",
-    "_meta/tokens.json",
+    "_meta/tokens.json", "_meta/audit.jsonl",
+    "_meta/index.sqlite3", "_meta/index.sqlite3-wal", "_meta/index.sqlite3-shm",
 }  # fmt: skip
 _STORED = re.compile(
     r"workspaces/[a-z0-9._-]+/("

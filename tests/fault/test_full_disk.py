@@ -269,9 +269,9 @@ def test_below_the_floor_writes_are_refused_while_reads_and_deletions_work(mount
 
         on_disk.disk.free()
 
-        assert on_disk.mine.api.call("GET", "/readyz").status == 200
         for kind in WRITES:
             assert on_disk.write(*WRITES[kind](2)).status in (200, 201), kind
+        wait_until(lambda: on_disk.mine.api.call("GET", "/readyz").status == 200)  # the index tries again by itself
         assert_whole_after_a_stop(on_disk)
 
 

@@ -50,6 +50,7 @@ class Caller:
     """The MCP session, in protocol versions that have one."""
     machine: str = ""
     tool: str = ""
+    request_id: str = ""
 
     @property
     def role(self) -> Role:

@@ -6,8 +6,19 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
 
 logger = logging.getLogger(__name__)
+
+_counts: Counter[tuple[str, str]] = Counter()
+_lock = threading.Lock()
+
+
+def counts() -> dict[tuple[str, str], int]:
+    """How often this process logged each event, by its reason."""
+    with _lock:
+        return dict(_counts)
 
 
 def auth_fail(address: str, reason: str, path: str) -> None:
@@ -19,4 +30,6 @@ def auth_deny(address: str, reason: str, path: str) -> None:
 
 
 def _fields(event: str, address: str, reason: str, path: str) -> dict[str, str]:
+    with _lock:
+        _counts[event, reason] += 1
     return {"event": event, "ip": address or "unknown", "reason": reason, "path": path[:200]}

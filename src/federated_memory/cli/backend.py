@@ -39,6 +39,8 @@ _Result = TypeVar("_Result", bound=Result)
 _PAGE, _PAGE_BYTES = 1000, 4 * 1024**2
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 15, 0.2
 _POLL_SECONDS = 0.2
+_LONG_SECONDS = 3_600.0
+"""For work that takes as long as the root is large."""
 
 
 class Backend(Protocol):
@@ -74,6 +76,10 @@ class Backend(Protocol):
     def invitations(self) -> list[InvitationRow]: ...
 
     def withdraw(self, invitation_id: str) -> InvitationRow: ...
+
+    def operate(self, action: str, **arguments: object) -> dict[str, Any]:
+        """One of `service.operations`; paths in its answer are of the machine that holds the root."""
+        ...
 
     def __enter__(self) -> Backend: ...
 
@@ -230,6 +236,12 @@ class Remote:
     def withdraw(self, invitation_id: str) -> InvitationRow:
         return _parsed(InvitationRow, self.link.call("DELETE", f"/api/v1/invitations/{_segment(invitation_id)}"))
 
+    def operate(self, action: str, **arguments: object) -> dict[str, Any]:
+        found: dict[str, Any] = self.link.call(
+            "POST", f"/api/v1/operations/{_segment(action)}", arguments, timeout_seconds=_LONG_SECONDS
+        )
+        return found
+
     def __enter__(self) -> Remote:
         return self
 
@@ -286,7 +298,9 @@ class Local:
         return self._services.workspaces.show(self._caller, workspace_id)
 
     def reissue(self, workspace_id: str) -> Registered:
-        return self._services.workspaces.reissue(self._caller, workspace_id)
+        found = self._services.workspaces.reissue(self._caller, workspace_id)
+        self._told(f"workspace reissue {workspace_id}")
+        return found
 
     def tokens(self) -> list[TokenRow]:
         return self._services.tokens.list(self._caller)
@@ -294,12 +308,16 @@ class Local:
     def create_token(
         self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
     ) -> TokenCreated:
-        return self._services.tokens.create(
+        found = self._services.tokens.create(
             self._caller, name, role, read=tuple(read), write=tuple(write), machine=machine, expires=expires
         )
+        self._told(f"token create {name}")
+        return found
 
     def revoke_token(self, name: str) -> TokenRow:
-        return self._services.tokens.revoke(self._caller, name)
+        found = self._services.tokens.revoke(self._caller, name)
+        self._told(f"token revoke {name}")
+        return found
 
     def invite(self, machine: str, *, read: list[str], expires: str, pin: bool) -> Invited:
         return self._services.enrolment.invite(self._caller, machine, read=tuple(read), expires=expires, pin=pin)
@@ -309,6 +327,15 @@ class Local:
 
     def withdraw(self, invitation_id: str) -> InvitationRow:
         return self._services.enrolment.withdraw(self._caller, invitation_id)
+
+    def operate(self, action: str, **arguments: object) -> dict[str, Any]:
+        found = self._services.operations.run(self._caller, action, arguments)
+        self._told(f"operation {action}")
+        return found
+
+    def _told(self, what: str) -> None:
+        """For the audit log: what a running server writes there itself."""
+        self._services.core.audit.write(who="local", role="admin", address="", what=what, outcome="ok", request="")
 
     def __enter__(self) -> Local:
         return self

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from federated_memory.operate.diagnosis import Row
 
 EXIT_CODES = {"ok": 0, "warn": 1, "fail": 2}
+_MUCH_BEHIND = 1_000
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 
@@ -54,19 +55,33 @@ def _rows() -> Iterator[Row]:
         return
     yield Row("settings", "ok", "valid")
     yield from diagnose(settings)
+    yield from _upkeep(settings)
     yield from _server(settings)
+
+
+def _upkeep(settings: Settings) -> Iterator[Row]:
+    from federated_memory.operate import upkeep
+
+    if (settings.root / "_meta").is_dir():
+        yield from upkeep.backups(settings.root)
+        yield from upkeep.machines(settings.root)
 
 
 def _server(settings: Settings) -> Iterator[Row]:
     from federated_memory.cli.backend import has_root, running_server
     from federated_memory.operate.diagnosis import Row, is_locked
     from federated_memory.operate.serving import read_control
+    from federated_memory.operate.upkeep import certificate
 
     server = running_server(settings)
     control = read_control(settings.root)
     if server:
         yield from _answers(server)
-    elif not has_root(settings):
+        yield from certificate(settings, online=True)
+        yield from _stream(settings, server)
+        return
+    yield from certificate(settings, online=False)
+    if not has_root(settings):
         yield Row("server", "warn", "stopped", "Start it: federated-memory serve")
     elif is_locked(settings.root):
         at = f" at {control.url}" if control else ""
@@ -100,3 +115,32 @@ def _answers(server: Remote) -> Iterator[Row]:
         yield Row(
             "ready", "warn", "; ".join(found.reasons) or f"/readyz answers with {ready}", "Wait; then see its log"
         )
+    index = found.index
+    if index and index.state == "failing":
+        yield Row("index", "warn", index.problem or "it does not follow", "Its log says why; `reindex` makes it anew")
+    elif index and index.behind > _MUCH_BEHIND:
+        yield Row("index", "warn", f"{index.behind:,} changes behind", "It catches up; searches read files meanwhile")
+    elif index:
+        yield Row("index", "ok", index.state)
+
+
+def _stream(settings: Settings, server: Remote) -> Iterator[Row]:
+    """A stream through the address that clients use: a proxy that buffers holds it back."""
+    import http.client
+
+    from federated_memory.operate.diagnosis import Row
+    from federated_memory.operate.serving import read_control
+    from federated_memory.operate.streaming import first_event_seconds
+
+    control = read_control(settings.root)
+    if control is None:
+        return
+    origin = settings.public_url or server.url
+    host = "" if settings.public_url else "localhost"
+    try:
+        seconds = first_event_seconds(origin, control.token, ca=settings.tls_certificate, host=host)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error)
+        yield Row("stream", "warn", f"none comes through {origin} ({reason})", "Turn off buffering in the proxy")
+    else:
+        yield Row("stream", "ok", f"first event through {origin} after {1000 * seconds:.0f} ms")

@@ -46,7 +46,7 @@ class Link:
     def get(self, path: str) -> Any:
         return self.call("GET", path)
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
+    def call(self, method: str, path: str, body: object = None, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> Any:
         """The JSON of the answer.
 
         Raises:
@@ -54,7 +54,7 @@ class Link:
             NotAdmitted: The token is not one of the server's.
             FederatedMemoryError: What the server answered.
         """
-        status, data = self.exchange(method, path, body)
+        status, data = self.exchange(method, path, body, timeout_seconds=timeout_seconds)
         try:
             found = json.loads(data)
         except ValueError:
@@ -63,7 +63,10 @@ class Link:
             return found
         raise _error_of(self.url + path, status, found)
 
-    def exchange(self, method: str, path: str, body: object = None, *, is_anonymous: bool = False) -> tuple[int, bytes]:
+    def exchange(
+        self, method: str, path: str, body: object = None, *, is_anonymous: bool = False,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> tuple[int, bytes]:  # fmt: skip
         """Status and body, whatever they are; `is_anonymous`: without the token. Raises: Unreachable."""
         headers = dict(self._headers)
         if is_anonymous:
@@ -75,7 +78,7 @@ class Link:
         try:
             request = urllib.request.Request(self.url + path, data, headers, method=method)
             try:
-                with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as answer:
+                with self._opener.open(request, timeout=timeout_seconds) as answer:
                     return answer.status, answer.read()
             except urllib.error.HTTPError as answer:
                 with answer:

@@ -8,10 +8,24 @@ import sys
 from collections.abc import Sequence
 
 from federated_memory import __version__
-from federated_memory.cli import check, doctor, init, invite, mcp, reindex, serve, status, token, up, workspace
+from federated_memory.cli import (
+    backup,
+    check,
+    doctor,
+    init,
+    invite,
+    mcp,
+    reindex,
+    serve,
+    status,
+    tend,
+    token,
+    up,
+    workspace,
+)
 from federated_memory.errors import FederatedMemoryError
 
-VERBS = (serve, up, init, invite, doctor, status, token, workspace, check, reindex, mcp)
+VERBS = (serve, up, init, invite, doctor, status, token, workspace, check, reindex, mcp, backup, tend)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from federated_memory.errors import InvalidArgument, Unavailable
+from federated_memory.operate.serving import inode_of
 from federated_memory.settings import EXAMPLE_TOKENS, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def _control_file(services: Services, url: str) -> Iterator[None]:
     meta = services.core.root.meta
     token = "fm_control_" + secrets.token_urlsafe(32)
     services.core.tokens.add_fixed("control", "admin", token)
-    meta.replace(CONTROL, json.dumps({"url": url, "pid": os.getpid(), "token": token}).encode() + b"\n")
+    told = {"url": url, "pid": os.getpid(), "token": token, "inode": inode_of(services.core.root.path)}
+    meta.replace(CONTROL, json.dumps(told).encode() + b"\n")
     try:
         yield
     finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from federated_memory.cli.output import counted, json_option, print_json, print_pairs, size
+from federated_memory.operate.backup_record import noted_backups
 from federated_memory.operate.diagnosis import secret_line
 from federated_memory.service.results import Status
 from federated_memory.settings import load_settings
@@ -44,12 +46,30 @@ def run(options: argparse.Namespace) -> int:
             ("Holds", ", ".join(holds)),
             ("Last change", f"number {found.last_change:,}" if found.last_change else "none yet"),
             ("Free space", size(found.free_bytes)),
+            ("Index", _index(found)),
+            ("Backup", _backup(Path(found.root))),
             ("Secrets", _secrets(found)),
             *(("", secret_line(row.workspace_id, row.kind, row.name, row.counts)) for row in found.secrets[:5]),
             ("Uploads", "on" if found.uploads else "off: no SYNC_TOKEN"),
         ]
     )
     return 0 if found.ready else 1
+
+
+def _index(found: Status) -> str:
+    index = found.index
+    if index is None:
+        return "unknown"
+    if index.state == "building":
+        return f"being made, {index.done:,} of {index.total:,}; searches read the files meanwhile"
+    if index.state == "failing":
+        return f"does not follow: {index.problem}"
+    return "follows" if not index.behind else f"{counted(index.behind, 'change')} behind"
+
+
+def _backup(root: Path) -> str:
+    noted = noted_backups(root)
+    return f"{noted[0].name} in {noted[0].folder}, verified" if noted else "none made by this program yet"
 
 
 def _secrets(found: Status) -> str:

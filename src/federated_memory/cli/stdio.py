@@ -104,6 +104,7 @@ async def _run(services: Services, machine: str, tool: str) -> None:
     from federated_memory.app import background_work
     from federated_memory.auth.caller import Caller, Grant
     from federated_memory.cli.serve import ensure_tokens
+    from federated_memory.service.observer import Observer
     from federated_memory.tools.context import STDIO_CALLER
     from federated_memory.tools.server import MemoryServer
 
@@ -114,7 +115,9 @@ async def _run(services: Services, machine: str, tool: str) -> None:
     STDIO_CALLER.set(Caller(grant, machine=machine, tool=tool))
     async with background_work(services), anyio.create_task_group() as tasks:
         tasks.start_soon(_close_on_signal, services)
-        await MemoryServer(services).run_stdio_async()
+        server = MemoryServer(services, Observer(services.core, services.status))
+        tasks.start_soon(server.notices.follow)
+        await server.run_stdio_async()
         tasks.cancel_scope.cancel()
 
 

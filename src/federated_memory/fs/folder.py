@@ -225,6 +225,21 @@ class Folder:
         """Raises: OSError: the folder is not empty."""
         os.rmdir(_part(name), dir_fd=self._fd)
 
+    def remove_tree(self, name: str) -> None:
+        """Remove a folder with all it holds, or a file; no link is followed."""
+        try:
+            inner = self.folder(name)
+        except NotRegular:
+            self.remove(name)
+            return
+        with inner:
+            for entry in inner.entries():
+                if entry.is_dir(follow_symlinks=False):
+                    inner.remove_tree(entry.name)
+                else:
+                    inner.remove(entry.name)
+        self.remove_folder(name)
+
     def sync_file(self, name: str) -> None:
         """Make the bytes of `name` durable."""
         descriptor = self.open_file(name)

@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 _CHANGES = 500
 _TRANSACTION_BYTES = 8 * 1024**2
 _TRANSACTION_SECONDS = 0.3
-_RETRY_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+_SETTLE_SECONDS = 0.25
+"""How long changes gather unless a search waits for them: indexing each at once made writes half as slow again."""
 _MOST_DEAD_SHARE = 0.5
 _FEW_ROWS = 20_000
 _FULL = "the disk is full: searches read the files instead"
@@ -62,6 +64,7 @@ class Follower:
         self._file = file
         self._min_free_bytes = min_free_bytes
         self._changed = threading.Event()
+        self._hurry = threading.Event()
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._state = IndexState()
@@ -84,6 +87,7 @@ class Follower:
     def stop(self) -> None:
         """Let the transaction that goes on end, undone or not, and the thread with it."""
         self._stopping.set()
+        self._hurry.set()
         self._changed.set()
         if self._thread is not None:
             self._thread.join()
@@ -101,7 +105,18 @@ class Follower:
         self._wants_anew = True
         with self._moved:
             self._state = replace(self._state, is_whole=False, done=0, total=0)
+        self._hurry.set()
         self._changed.set()
+
+    def throw_away(self, seconds: float) -> bool:
+        """Remove all that the index holds; whoever follows makes it anew. False: not within so many seconds."""
+        before = self._file.incarnation
+        self.rebuild()
+        if self._thread is None:
+            self._file.renew()
+            return True
+        with self._moved:
+            return self._moved.wait_for(lambda: self._file.incarnation != before, seconds)
 
     def make_anew(self, progress: Callable[[int, int], None]) -> str:
         """Make the index anew in the caller's thread; returns what kept it from that, if anything."""
@@ -116,6 +131,8 @@ class Follower:
 
     def wait_for(self, number: int, seconds: float) -> bool:
         """Whether the index holds the change with that number, now or within so many seconds."""
+        if not self._holds(number):
+            self._hurry.set()
         with self._moved:
             return self._moved.wait_for(lambda: self._holds(number), seconds if self._thread else 0)
 
@@ -131,11 +148,14 @@ class Follower:
         if self._wants_anew or self._file.is_damaged or (self._is_doubtful and not self._file.verify()):
             self._wants_anew = False
             self._file.renew()
+            with self._moved:
+                self._moved.notify_all()
         self._is_doubtful = False
         self._ensure_space()
         if not self._is_known():
             self._make_whole(progress)
-        while not self._wants_anew and self._follow():
+        head = self._root.feed.head()
+        while not self._wants_anew and self._state.cursor < head and self._follow():
             self._ensure_space()
 
     # -- the thread
@@ -143,10 +163,12 @@ class Follower:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._changed.clear()
+            self._hurry.clear()
             try:
                 self.catch_up()
                 self._set_problem("")
                 self._changed.wait()
+                self._hurry.wait(_SETTLE_SECONDS)
             except Stopped:
                 return
             except IndexFull:

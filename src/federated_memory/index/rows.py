@@ -36,6 +36,11 @@ _OWN_CALLS = re.compile(
 )
 _OWN_ANSWER = re.compile(r"(?:Data|\(data\)):\n<<<[0-9a-f]{8}\n")
 _ANSWER_HEAD = 600
+_PEOPLE = frozenset({Speaker.USER, Speaker.ASSISTANT, Speaker.SYSTEM})
+_NAMED = re.compile(
+    r"[\s*\[]*([^\W\d_][\w'’-]*(?:\.? [^\W\d_][\w'’-]*){0,2})\.?[*\]]{0,3} ?(?:\([^()\n]{1,30}\) ?)?:[*\s]"
+)
+_NAME_CHARACTERS = 100
 
 
 class Row(NamedTuple):
@@ -43,6 +48,8 @@ class Row(NamedTuple):
     speaker: Speaker
     text: str
     at: str | None
+    names: tuple[str, ...] = ()
+    """Of the people whose words these are, as far as the record or the text says so."""
 
 
 def rows_of(turns: Iterable[Turn]) -> list[Row]:
@@ -51,10 +58,21 @@ def rows_of(turns: Iterable[Turn]) -> list[Row]:
     for turn in turns:
         speaker = _speaker(turn)
         text = as_searched(turn.text)
+        names = _names(turn, speaker)
         if known := found.get(speaker):
-            text = f"{known.text}\n{text}"
-        found[speaker] = Row(turn.line, speaker, text, turn.at)
+            text, names = f"{known.text}\n{text}", known.names + names
+        found[speaker] = Row(turn.line, speaker, text, turn.at, names)
     return list(found.values())
+
+
+def _names(turn: Turn, speaker: Speaker) -> tuple[str, ...]:
+    """The speaker that the record names, or whose name and a colon the text begins with."""
+    if turn.speaker:
+        return (as_searched(turn.speaker),)
+    if speaker not in _PEOPLE:
+        return ()
+    named = _NAMED.match(turn.text, 0, _NAME_CHARACTERS)
+    return (as_searched(named[1]),) if named else ()
 
 
 def as_searched(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # Scripts written without spaces, and Hangul, whose particles are attached to its words.
 UNSPACED = (
@@ -22,6 +23,10 @@ _SIGNS = {"++": "plusplus", "#": "sharp"}
 _NOT_WORD = re.compile("[^0-9A-Za-z]")
 _LONGEST_NAME = 80
 _MOST_NAMES = 400
+_NAME_WORD = re.compile(r"[^\W_]+")
+_MOST_NAME_WORDS = 4
+_SAID_BY = "saidby"
+"""Before a name it makes a word that nobody types and no text holds."""
 
 
 def indexed(text: str) -> str:
@@ -54,6 +59,17 @@ def _humps(text: str) -> list[str]:
 def _pairs(run: re.Match[str]) -> str:
     text = run[0]
     return f" {' '.join([*(text[at : at + 2] for at in range(len(text) - 1)), text[-1]])} "
+
+
+def with_speakers(text: str, names: Iterable[str]) -> str:
+    """What stands in the table of words for what these people said."""
+    marks = " ".join(_SAID_BY + word for name in names for word in _NAME_WORD.findall(name)[:_MOST_NAME_WORDS])
+    return f"{indexed(text)}\n{marks}" if marks else indexed(text)
+
+
+def said_by(word: str) -> str:
+    """An expression that finds what somebody of that name said."""
+    return f'"{_SAID_BY}{word}"'
 
 
 def phrase(words: list[str]) -> str:

@@ -14,7 +14,7 @@ from datetime import date
 from federated_memory.index.chunks import chunks_of
 from federated_memory.index.library import SIZES
 from federated_memory.index.rows import Row, Speaker, as_searched
-from federated_memory.index.words import indexed
+from federated_memory.index.words import indexed, with_speakers
 from federated_memory.store.document import Document
 
 _SEGMENT_ROWS = 2_000
@@ -134,7 +134,7 @@ class Writing:
         first = self._add_segment(source, rows, min(times), max(times), is_open=is_open)
         self._connection.executemany(
             "INSERT INTO spoken (rowid, text) VALUES (?, ?)",
-            ((first + at, indexed(row.text)) for at, row in enumerate(rows)),
+            ((first + at, with_speakers(row.text, row.names)) for at, row in enumerate(rows)),
         )
         self._connection.executemany(
             "INSERT INTO grams (rowid, text) VALUES (?, ?)", ((first + at, row.text) for at, row in enumerate(rows))

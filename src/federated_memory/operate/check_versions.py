@@ -11,7 +11,7 @@ from federated_memory.fs import Folder, NotRegular
 from federated_memory.names import etag_of
 from federated_memory.operate.findings import Finding, error, warning
 from federated_memory.operate.tree import is_leftover, leftover
-from federated_memory.store.versions import LOG, Version, file_name
+from federated_memory.store.versions import COLLECTED, LOG, Version, collected_below, file_name
 
 _BACKUP = "Restore it from a backup"
 
@@ -27,6 +27,8 @@ class VersionFolder:
         self._copies: dict[str, str] = {}
         """Name of each copy that was read → SHA-256."""
         self._log: list[Version] = []
+        self._below = 0
+        """Copies of earlier versions were removed on purpose."""
 
     def read(self, workspace: Folder, folders: Sequence[str], history: Sequence[Version] | None) -> list[Version]:
         """The log, oldest first, after a look at all that is there."""
@@ -125,6 +127,9 @@ class VersionFolder:
         for entry in folder.entries():
             if entry.name == LOG:
                 continue
+            if entry.name == COLLECTED:
+                self._below = collected_below(folder)
+                continue
             if is_leftover(entry.name):
                 self._add(leftover(f"{self._where}/{entry.name}"))
                 continue
@@ -149,7 +154,7 @@ class VersionFolder:
         wanted = {file_name(entry.version): entry for entry in self._log if entry.operation != "delete"}
         for name, entry in wanted.items():
             found = self._copies.pop(name, "missing: its text is lost")
-            if found == entry.etag or name in pending:
+            if found == entry.etag or name in pending or (entry.version < self._below and found.startswith("missing")):
                 continue
             problem = found if " " in found else f"damaged: SHA-256 {found[:12]}, the log has {entry.etag[:12]}"
             advice = "Copy the document itself over it: it has this text" if entry.etag == newest else _BACKUP

@@ -19,10 +19,14 @@ class Control:
     url: str
     pid: int
     token: str
+    is_copied: bool = False
+    """It came here with a copy of the root, and tells of the server that runs on the original."""
 
     @property
     def is_stale(self) -> bool:
-        """Whether its process is gone, as after a crash."""
+        """Whether its process is gone, as after a crash, or serves another root."""
+        if self.is_copied:
+            return True
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -37,10 +41,18 @@ def read_control(root: Path) -> Control | None:
     try:
         with Folder.open(root) as folder, folder.folder("_meta") as meta:
             found = json.loads(meta.read("control.json", _MAX_BYTES))
-        control = Control(str(found["url"]), int(found["pid"]), str(found["token"]))
+        control = Control(
+            str(found["url"]), int(found["pid"]), str(found["token"]),
+            is_copied="inode" in found and found["inode"] != inode_of(root),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return control if control.pid > 0 else None
+
+
+def inode_of(root: Path) -> int:
+    """What tells a root from a copy of it."""
+    return os.stat(root / "_meta").st_ino
 
 
 def read_generated_token(root: Path, name: str = "MCP_TOKEN") -> str:

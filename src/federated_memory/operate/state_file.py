@@ -58,9 +58,16 @@ class StateFile:
         found: History = defaultdict(list)
         for kind, path, *rest in self.rows(
             "SELECT kind, key, version, etag, at, actor, source, operation FROM changes"
-            " WHERE workspace_id = ? AND kind IN ('knowledge', 'overview') ORDER BY sequence",
+            " WHERE workspace_id = ? AND kind IN ('knowledge', 'overview', 'workspace') ORDER BY sequence",
             workspace_id,
         ):
+            if kind == "workspace":
+                if rest[-1] == "purged":
+                    found.clear()
+                continue
+            if rest[-1] == "purged":  # nothing before it is kept any more
+                found.pop((kind, path), None)
+                continue
             found[kind, path].append(Version(*rest))
         return found
 

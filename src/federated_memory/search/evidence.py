@@ -29,6 +29,8 @@ class Evidence:
     titles: dict[int, int] = field(default_factory=dict)
     facts: dict[int, int] = field(default_factory=dict)
     capped: list[str] = field(default_factory=list)
+    said: set[int] = field(default_factory=set)
+    """Rows whose speaker the query names."""
 
     @property
     def is_empty(self) -> bool:
@@ -50,6 +52,9 @@ def gather(
             rows = evidence.rows
             for row in found.rows:
                 rows[row] = rows.get(row, 0) | bit
+    speakers = " OR ".join(term.speaker for term in terms if term.speaker)
+    if speakers and "spoken" in tables:
+        evidence.said.update(view.rows("spoken", speakers, scope, MOST_ROWS).rows)
     for number, expression in enumerate(expressions):
         for column, heads in (("title", evidence.titles), ("facts", evidence.facts)):
             found_heads = view.heads("title" if column == "title" else "facts", expression, _MOST_HEADS)
@@ -69,7 +74,7 @@ def _rows(
     most = _FEW_ROWS if table == "spoken" else 2**31
     found = [view.rows(table, expression, scope, most) for expression in expressions]
     for number, term in enumerate(terms):
-        if not found[number].rows and len(term.text) <= _SHORT and term.match.endswith('"'):
+        if not found[number].rows and len(term.text) <= _SHORT and term.match == f'"{term.text}"':
             found[number] = view.rows(table, f"{term.match}*", scope, most)
     common = sorted((one.total, number) for number, one in enumerate(found) if not one.is_all)
     spent = sum(len(one.rows) for one in found if one.is_all)

@@ -1,12 +1,14 @@
 """From rows that hold terms to ranked sources: documents and sessions in one order (SPEC: INDEX-6, FIND-7).
 
 A row counts by the rarity of its terms, by who spoke and by its size; with the row before and the row after it makes a
-window. A source counts by its best window, by what all of its rows hold together, and by its title. A score is a
-share of what the query's terms weigh, so that documents and sessions compare.
+window. A source counts by its best windows, by what all of its rows hold together, and by its title; a row for more
+when the query names who spoke, a session when it names the day. A score is a share of what the query's terms weigh, so
+that documents and sessions compare.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -22,6 +24,10 @@ _SPEAKERS = {
     Speaker.USER: 1.0, Speaker.ASSISTANT: 0.95, Speaker.CALL: 0.7, Speaker.TOOL: 0.55, Speaker.SYSTEM: 0.5,
     Speaker.ECHOED_CALL: 0.1, Speaker.ECHO: 0.1, Speaker.AUTHOR: 1.05,
 }  # fmt: skip
+_NAMED = 3.0
+"""Of what somebody said whom the query names: people ask who did what, and talk to each other about the same things."""
+_DATED = 2.0
+"""Of a session on a day that the query names."""
 _USUAL_SIZE = 9.0
 """Of a row, as a power of two in characters."""
 _SATURATION = 1.2
@@ -30,7 +36,9 @@ _SOURCE_LENGTH_SHARE = 0.5
 _LONGEST = 16.0
 _NEIGHBOUR = 0.35
 _PART_OF_COVERAGE = 0.4
-_SOURCE_SHARE = 0.3
+_SOURCE_SHARE, _SESSION_SHARE = 0.3, 0.1
+_SECOND = 0.2
+"""Of a session's second best window: who came back to a thing did more than mention it."""
 _TITLE_SHARE = 0.6
 _FACTS_SHARE = 0.5
 _RANK_FACTORS = (1.0, 0.6, 0.45)
@@ -100,10 +108,11 @@ def rank(
     *,
     per_source: int,
     alternatives: bool = False,
+    days: re.Pattern[str] | None = None,
 ) -> list[Entry]:
     """The best sources, best first; each at most `per_source` times. With `alternatives`, entries name more rows.
 
-    `is_wanted` decides on sources that only their title speaks for.
+    `days` are those that the query names. `is_wanted` decides on sources that only their title speaks for.
     """
     sums = _Sums(evidence.weights)
     tallies = _tallies(library, evidence, is_wanted)
@@ -114,7 +123,8 @@ def rank(
     entries: list[Entry] = []
     for number, tally in enumerate(tallies[:_KEPT]):
         windows = _windows(tally, sums) if number < _WINDOWED else [(0.0, tally.rows[0][0])] if tally.rows else []
-        entries += _entries(tally, windows, sums, per_source, alternatives)
+        dated = _DATED if days is not None and _was_on(tally.source, days) else 1.0
+        entries += _entries(tally, windows, sums, dated, per_source, alternatives)
     entries.sort(key=lambda entry: (entry.kind, entry.workspace_id, entry.key))
     entries.sort(key=lambda entry: (entry.score, entry.at), reverse=True)
     return entries
@@ -124,7 +134,7 @@ def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source],
     found: dict[int, _Tally] = {}
     rows = sorted(evidence.rows)
     at, end = 0, len(rows)
-    held = evidence.rows
+    held, said = evidence.rows, evidence.said
     while at < end:
         segment = library.segment_of(rows[at])
         if segment is None or segment.source is None:
@@ -136,7 +146,8 @@ def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source],
             tally = found[source.id] = _Tally(source, [])
         shapes, first, last = segment.shapes, segment.first_row, segment.last_row
         while at < end and (row := rows[at]) <= last:
-            tally.rows.append((row, held[row], _FACTORS[shapes[row - first]]))
+            factor = _FACTORS[shapes[row - first]]
+            tally.rows.append((row, held[row], factor * _NAMED if row in said else factor))
             at += 1
     for heads in (evidence.titles, evidence.facts):
         for number in heads:
@@ -163,7 +174,8 @@ def _weigh(tally: _Tally, evidence: Evidence, sums: _Sums, usual_rows: float) ->
     whole = sum(sums.of(term) * worth * (1 + _SATURATION) / (worth + damping) for term, worth in single.items())
     titled = evidence.titles.get(tally.source.id, 0)
     told = evidence.facts.get(tally.source.id, 0) & ~titled
-    tally.whole = _SOURCE_SHARE * whole * sums.coverage(tally.held | titled | told)
+    share = _SESSION_SHARE if tally.source.kind == "session" else _SOURCE_SHARE
+    tally.whole = share * whole * sums.coverage(tally.held | titled | told)
     tally.whole += _TITLE_SHARE * sums.of(titled) + _FACTS_SHARE * sums.of(told)
 
 
@@ -188,24 +200,34 @@ def _windows(tally: _Tally, sums: _Sums) -> list[tuple[float, int]]:
     return found
 
 
+def _was_on(source: Source, days: re.Pattern[str]) -> bool:
+    return any(days.match(at) for segment in source.segments for at in (segment.first_at, segment.last_at))
+
+
 def _entries(
-    tally: _Tally, windows: Sequence[tuple[float, int]], sums: _Sums, per_source: int, alternatives: bool
+    tally: _Tally,
+    windows: Sequence[tuple[float, int]],
+    sums: _Sums,
+    dated: float,
+    per_source: int,
+    alternatives: bool,
 ) -> list[Entry]:
     source = tally.source
     chosen: list[tuple[float, int]] = []
     for worth, row in windows:
         if all(abs(row - other) > 1 for _, other in chosen):
             chosen.append((worth, row))
-        if len(chosen) == per_source:
+        if len(chosen) == max(2, per_source):
             break
+    total = tally.whole + (_SECOND * chosen[1][0] if source.kind == "session" and len(chosen) > 1 else 0.0)
     entries: list[Entry] = []
     for factor, place in zip(_RANK_FACTORS, count()):
-        if place >= max(1, len(chosen)):
+        if place >= min(per_source, max(1, len(chosen))):
             break
         worth, row = chosen[place] if chosen else (0.0, 0)
         rows: tuple[int, ...] = (row,) if row else ()
         if alternatives and rows:
             rows += tuple(other for _, other in windows if other != row)[:_ALTERNATIVES]
-        score = round((worth + tally.whole) * factor / sums.all, 6)
+        score = round(dated * (worth + total) * factor / sums.all, 6)
         entries.append(Entry(score, source.at, source.kind, source.workspace_id, source.key, rows))
     return entries

@@ -123,10 +123,10 @@ class Indexed:
         with self._index.view(budget.is_spent) as view:
             lag = self._lag.find(state, view.library, wanted.workspace_ids, wanted.kinds)
             terms = query.terms.wanted
-            evidence, entries = self._indexed(view, terms, query.terms.excluded, wanted, lag)
+            evidence, entries = self._indexed(view, query, terms, wanted, lag)
             if evidence.is_empty and query.terms.weak and not lag.keys and not lag.note:
                 terms = query.terms.weak
-                evidence, entries = self._indexed(view, terms, query.terms.excluded, wanted, lag)
+                evidence, entries = self._indexed(view, query, terms, wanted, lag)
             library = view.library
         notes = [lag.note] if lag.note else []
         is_complete = True
@@ -142,7 +142,7 @@ class Indexed:
         return _Ranking(signature, entries, terms, evidence.weights, library, "; ".join(notes), is_complete)
 
     def _indexed(
-        self, view: View, terms: Sequence[Term], excluded: Sequence[Term], wanted: Wanted, lag: Lag
+        self, view: View, query: Ranked, terms: Sequence[Term], wanted: Wanted, lag: Lag
     ) -> tuple[Evidence, list[Entry]]:
         is_wanted = _filter_of(view.library, wanted, lag)
         speakers = frozenset(number for number, role in ROLES.items() if role == wanted.scope.role)
@@ -152,11 +152,12 @@ class Indexed:
             tables.append("written")
         if "session" in wanted.kinds:
             tables.append("spoken")
-        evidence = gather(view, terms, excluded, scope, tables)
+        evidence = gather(view, terms, query.terms.excluded, scope, tables)
         has_times = wanted.scope.since is not None or wanted.scope.until is not None
         found = rank(
-            view.library, evidence, is_wanted or _everything, per_source=wanted.per_source, alternatives=has_times
-        )
+            view.library, evidence, is_wanted or _everything, per_source=wanted.per_source, alternatives=has_times,
+            days=query.days,
+        )  # fmt: skip
         return evidence, found
 
     def _scanned(self, query: Ranked, wanted: Wanted, lag: Lag, budget: Budget) -> tuple[list[Entry], str]:

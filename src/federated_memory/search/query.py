@@ -14,6 +14,7 @@ import re2
 
 from federated_memory.errors import InvalidArgument
 from federated_memory.names import shown
+from federated_memory.search.dates import days_named
 from federated_memory.search.literals import Literals, literals_of
 from federated_memory.search.terms import Terms, parse_terms
 
@@ -74,6 +75,8 @@ class Ranked:
 
     text: str
     terms: Terms
+    days: re.Pattern[str] | None = None
+    """What the days that it names begin with."""
 
 
 Query = Exact | Ranked
@@ -86,7 +89,7 @@ def parse_query(text: str, mode: Mode) -> Query:
             f"The query has {len(text)} characters, at most {MAX_CHARACTERS} are allowed", hint="Shorten it"
         )
     if mode == "ranked":
-        return Ranked(text, parse_terms(text))
+        return Ranked(text, parse_terms(text), days_named(text))
     if not text.strip():
         raise InvalidArgument("The query is blank", hint="Say what to look for")
     try:

@@ -63,8 +63,9 @@ class Matcher:
             if len(self._named) == _MAX_NAMED:
                 self._named.clear()
             numbers = tuple(number for number, pattern in enumerate(self._each) if pattern.search(found))
-            first = self._terms[numbers[0]].text[0].encode() if numbers else b""
-            lead = int(len(first) == 1 and found[:1].lower() != first)
+            term = self._terms[numbers[0]] if numbers else None
+            first = (term.initials or term.text[0]).encode() if term else b""
+            lead = int(first.isascii() and first != b"" and found[:1].lower() not in first)
             known = self._named[found] = numbers, lead, int(_NEXT_PART.search(found) is not None)
         return known
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from federated_memory.index import words as index_words
 from federated_memory.index.words import HUMP, UNSPACED
-from federated_memory.search.words import STOP_WORDS, common_start, forms
+from federated_memory.search.words import STOP_WORDS, common_start, forms, other_forms
 
 _MAX_TERMS = 32
 _MAX_PHRASE_WORDS = 16
@@ -41,7 +41,8 @@ _LINE_END = r"[^0-9A-Za-z]{0,8}$"
 class Term:
     """`needle` is a pattern that is found wherever a match is, also in JSON, where an escape may stand before a word.
     `line_template`, if any, is the pattern of what one line can show of a match that goes on in the next. `match` is an
-    expression of SQLite's FTS5 that finds the term in the index."""
+    expression of SQLite's FTS5 that finds the term in the index, `speaker`, if any, one for what somebody of that name
+    said. `initials`, if any, are the letters that a match may begin with."""
 
     text: str
     weight: float
@@ -49,6 +50,8 @@ class Term:
     template: str
     line_template: str = ""
     match: str = ""
+    speaker: str = ""
+    initials: str = ""
 
     def needle_pattern(self) -> str:
         return self.needle.replace(_EDGE, r"\b")
@@ -129,6 +132,8 @@ def _word(chunk: str) -> list[Term]:
     if len(parts) < 2:
         return [term for part in parts for term in _simple(part)]
     found = [_identifier([part.lower() for part in parts])]
+    if len(tokens) == 1:  # McKenzie
+        found = [replace(found[0], speaker=index_words.said_by(tokens[0].lower()))]
     for part in parts:
         if len(part) > 1 and part.lower() not in STOP_WORDS:
             found += (replace(term, weight=term.weight * _PART_WEIGHT) for term in _simple(part))
@@ -151,14 +156,34 @@ def _simple(token: str) -> list[Term]:
     """A word in its forms, or text of an unspaced script: whole, and in pairs when it is longer."""
     word = token.lower()
     if word[0].isascii():
-        rest = "|".join(form[1:] for form in forms(word))
-        template = _opening(word[0]) + _anycase(rest) + _ending(word)
-        return [Term(word, 1.0, _needle(common_start(word)), template, match=f'"{word}"')]
-    found = [Term(word, 1.0, _anycase(word), _anycase(word), match=index_words.phrase([word]))]
+        spellings = (word, *other_forms(word))
+        return [
+            Term(
+                word,
+                1.0,
+                _either(_needle(common_start(one)) for one in spellings),
+                _either(_spelled(one) for one in spellings),
+                match=" OR ".join(f'"{one}"' for one in spellings),
+                speaker=index_words.said_by(word),
+                initials="".join(one[0] for one in spellings),
+            )
+        ]
+    speaker = index_words.said_by(word)
+    found = [Term(word, 1.0, _anycase(word), _anycase(word), match=index_words.phrase([word]), speaker=speaker)]
     if _IS_UNSPACED.match(word) and len(word) > 2:
         pairs = (word[at : at + 2] for at in range(len(word) - 1))
         found += (Term(pair, _PAIR_WEIGHT, _anycase(pair), _anycase(pair), match=f'"{pair}"') for pair in pairs)
     return found
+
+
+def _spelled(word: str) -> str:
+    rest = "|".join(form[1:] for form in forms(word))
+    return _opening(word[0]) + _anycase(rest) + _ending(word)
+
+
+def _either(patterns: Iterable[str]) -> str:
+    found = list(patterns)
+    return found[0] if len(found) == 1 else f"(?:{'|'.join(found)})"
 
 
 def _needle(start: str) -> str:

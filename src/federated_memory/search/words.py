@@ -14,12 +14,46 @@ under until up us ve very was we were what when where which while who whom why w
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
+# Forms that no ending explains; none that is more often another word (`left`, `rose`, `ground`).
+_IRREGULAR = """
+arise arose arisen; awake awoke; beat beaten; become became; begin began begun; bend bent; bite bit bitten; blow blew
+blown; break broke broken; bring brought; build built; burn burnt; buy bought; catch caught; choose chose chosen;
+come came; creep crept; deal dealt; dig dug; draw drew drawn; dream dreamt; drink drank drunk; drive drove driven;
+eat ate eaten; fall fell fallen; feed fed; feel felt; fight fought; find found; fly flew flown; forget forgot forgotten;
+forgive forgave forgiven; freeze froze frozen; get got gotten; give gave given; go went gone; grow grew grown;
+hang hung; hear heard; hide hid hidden; hold held; keep kept; know knew known; lead led; learn learnt; leave left;
+lend lent; lose lost; make made; mean meant; meet met; pay paid; ride rode ridden; ring rang rung; run ran;
+say said; see saw seen; seek sought; sell sold; send sent; shake shook shaken; shine shone; shrink shrank shrunk;
+sing sang sung; sink sank sunk; sit sat; sleep slept; slide slid; speak spoke spoken; spend spent; spin spun;
+spoil spoilt; spring sprang sprung; stand stood; steal stole stolen; stick stuck; strike struck; swear swore sworn;
+sweep swept; swim swam swum; swing swung; take took taken; teach taught; tear tore torn; tell told; think thought;
+throw threw thrown; understand understood; wake woke woken; wear wore worn; weave wove woven; weep wept; win won;
+withdraw withdrew withdrawn; write wrote written; overwrite overwrote overwritten; rebuild rebuilt; rewrite rewrote
+rewritten; resend resent; rerun reran; undo undid undone; override overrode overridden; unwind unwound;
+child children; foot feet; goose geese; half halves; knife knives; leaf leaves; life lives; man men; mouse mice;
+person people; shelf shelves; tooth teeth; wife wives; wolf wolves; woman women; index indices; vertex vertices;
+matrix matrices; criterion criteria; analysis analyses; hypothesis hypotheses
+"""
+_GROUPS = [tuple(group.split()) for group in _IRREGULAR.split(";")]
+_ONE_WAY = frozenset({"left", "lives", "leaves", "resent", "lead", "felt", "fell"})
+_OTHERS = {
+    word: tuple(other for other in group if other != word)
+    for group in _GROUPS
+    for word in group
+    if word not in _ONE_WAY
+}
+
 _VOWELS = frozenset("aeiouy")
 _SIBILANTS = ("s", "x", "z", "ch", "sh")
 _SHORTEST_STEM = 3
 _ENDINGS = "e|es|s|d|ed|er|ers|r|rs|ing|ings|ly|ment|ments"
 _ENDINGS_AFTER_T_OR_S = "|or|ors|ion|ions|able"
 _ENDINGS_OF_Y = "y|ies|ied|ying"
+
+
+def other_forms(word: str) -> tuple[str, ...]:
+    """Forms of `word` that do not follow from its spelling: `bought` of `buy`."""
+    return _OTHERS.get(word, ())
 
 
 def forms(word: str) -> list[str]:

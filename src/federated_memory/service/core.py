@@ -10,11 +10,13 @@ from federated_memory.index import Follower
 from federated_memory.search import Search
 from federated_memory.settings import Settings
 from federated_memory.store.archive import Archives
+from federated_memory.store.audit import Audit
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.tombstones import Tombstones
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,5 @@ class Core:
     search: Search
     tokens: Tokens
     policy: Policy
+    audit: Audit
+    tombstones: Tombstones

@@ -265,6 +265,12 @@ class SecretRow(Result):
     counts: dict[str, int] = Field(description="Kind of secret -> how many. Never their text.")
 
 
+class SecretFlags(Result):
+    secrets: list[SecretRow] = Field(description="Where secrets were found: at most 50.")
+    total: int = Field(description="How many documents and sessions hold some.")
+    pending: int = Field(description="Changes that were not looked at yet.")
+
+
 class IndexStatus(Result):
     state: Literal["current", "behind", "building", "failing"]
     behind: int = Field(description="Changes that are not indexed yet; searches read these files directly.")

@@ -8,6 +8,7 @@ from federated_memory.service.brief import Briefing
 from federated_memory.service.core import Core
 from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
+from federated_memory.service.operations import Operations
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
@@ -28,6 +29,7 @@ class Services:
     enrolment: EnrolmentService
     secrets: Secrets
     status: StatusService
+    operations: Operations
 
 
 def build_services(core: Core) -> Services:
@@ -44,4 +46,5 @@ def build_services(core: Core) -> Services:
         enrolment=EnrolmentService(core),
         secrets=secrets,
         status=StatusService(core, secrets),
+        operations=Operations(core),
     )

@@ -273,10 +273,13 @@ class Sessions:
         differing = []
         for path, digest in knowledge.items():
             document = self._core.documents.find(Key(workspace.workspace_id, "knowledge", parse_document_path(path)))
-            if document is None or document.deleted or document.etag != digest:
+            is_held = document is not None and not document.deleted and document.etag == digest
+            if not is_held and not self._core.tombstones.has(workspace.workspace_id, "text", digest):
                 differing.append(path)
         needed: dict[str, dict[str, object]] = {}
         for session_id, told in sessions.items():
+            if self._core.tombstones.has(workspace.workspace_id, "session", parse_session_id(session_id)):
+                continue  # purged: asking for it would only be refused
             try:
                 held = self._archives.find(workspace.workspace_id, parse_session_id(session_id))
             except NotFound:

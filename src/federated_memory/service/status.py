@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from federated_memory import __version__
 from federated_memory.auth.caller import Caller
+from federated_memory.names import fold
 from federated_memory.service.core import Core
-from federated_memory.service.results import IndexStatus, SecretRow, Status
+from federated_memory.service.results import IndexStatus, SecretFlags, SecretRow, Status
 from federated_memory.service.secrets import Secrets
+from federated_memory.store.secret_findings import Flag
 
 _MOST_SECRETS = 50
 
@@ -66,7 +68,7 @@ class StatusService:
             "SELECT coalesce(sum(documents), 0), coalesce(sum(sessions), 0), coalesce(sum(bytes), 0) FROM counts"
         ) or (0, 0, 0)
         reasons = self.reasons()
-        flagged = self._secrets.flagged()
+        found = self._flags(self._secrets.flagged())
         return Status(
             version=__version__,
             root=str(core.root.path),
@@ -80,11 +82,27 @@ class StatusService:
             index=self.index(),
             ready=not reasons,
             reasons=reasons,
+            secrets=found.secrets,
+            secrets_total=found.total,
+            secrets_pending=found.pending,
+        )
+
+    def flags(self, caller: Caller, *, machine: str = "") -> SecretFlags:
+        """Where secrets were found in what the caller may read, of one machine or of all."""
+        readable = {
+            workspace.workspace_id
+            for workspace in self._core.policy.readable(caller, self._core.registry.all())
+            if not machine or fold(workspace.machine) == fold(machine)
+        }
+        return self._flags([flag for flag in self._secrets.flagged() if flag.workspace_id in readable])
+
+    def _flags(self, flagged: Sequence[Flag]) -> SecretFlags:
+        return SecretFlags(
             secrets=[
                 SecretRow(workspace_id=flag.workspace_id, kind=flag.kind, name=flag.key, counts=dict(flag.counts))
                 for flag in flagged[:_MOST_SECRETS]
                 if flag.kind != "workspace"
             ],
-            secrets_total=len(flagged),
-            secrets_pending=self._secrets.pending,
+            total=len(flagged),
+            pending=self._secrets.pending,
         )

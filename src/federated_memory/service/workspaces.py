@@ -135,6 +135,7 @@ class Workspaces:
             **names, description=description, project_key=project_key[:200], actor=caller.actor,
         )  # fmt: skip
         policy.ensure_may_write(caller, wanted)
+        self._core.tombstones.ensure_none(wanted.workspace_id, "workspace")
         if caller.role != "sync":
             policy.ensure_may_bind(caller, wanted.workspace_id)
         workspace, created = registry.register(wanted, caller.actor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from federated_memory.errors import Conflict, NotFound
 from federated_memory.fs.folder import storage_errors
@@ -21,8 +21,12 @@ from federated_memory.store.archives.upload import Request, SessionStored, Shelf
 from federated_memory.store.changes import Actor
 from federated_memory.store.members import Member
 from federated_memory.store.root import Root
+from federated_memory.store.tombstones import Tombstones
 
 __all__ = ["Archive", "Archives", "Line", "Provenance", "Recovered", "SessionStored", "Upload"]
+
+
+_ALONE_SECONDS = 5.0
 
 
 class Archives:
@@ -35,10 +39,12 @@ class Archives:
         max_session_bytes: int = 4 * 1024**3,
         lease_wait_seconds: float = 10,
         cache_bytes: int = 8 * 1024**2,
+        tombstones: Tombstones | None = None,
     ) -> None:
         """`lease_wait_seconds`: how long a second upload of a session waits for the first; `cache_bytes`: inflated
         members kept for the next reader."""
         self._root = root
+        self._tombstones = tombstones or Tombstones(root.database)
         self._rows = ArchiveRows(root.database)
         self._placing = Placing(root, self._rows)
         self._leases = Leases()
@@ -115,6 +121,7 @@ class Archives:
         actor: Actor,
         source: Mapping[str, object] | None,
     ) -> Request:
+        self._tombstones.ensure_none(workspace_id, "session", session_id)
         self._leases.take(workspace_id, session_id, self._wait_seconds)
         cleanup.callback(self._leases.give_back, workspace_id, session_id)
         with storage_errors():
@@ -255,6 +262,24 @@ class Archives:
         It may grow meanwhile.
         """
         return self._recovery.problem(archive)
+
+    @contextmanager
+    def alone(self, workspace_id: WorkspaceId, session_id: SessionId) -> Iterator[list[Archive]]:
+        """Hold a session and its files; gives its transcripts, newest (that is, current) first.
+
+        Raises:
+            Locked: An upload of it goes on.
+        """
+        with ExitStack() as cleanup:
+            self._leases.take(workspace_id, session_id, max(self._wait_seconds, _ALONE_SECONDS))
+            cleanup.callback(self._leases.give_back, workspace_id, session_id)
+            cleanup.enter_context(self._root.locked(workspace_id))
+            cleanup.enter_context(self._placing.nothing_grows())
+            yield self._rows.revisions(workspace_id, session_id)
+
+    def twins(self, archive: Archive) -> list[Archive]:
+        """Every transcript, replaced ones too, with the same raw bytes; itself included."""
+        return self._rows.twins(archive.sha256, archive.raw_bytes)
 
     def nothing_grows(self) -> AbstractContextManager[None]:
         """While held, every archive file is as long as committed, and one that gets a second name stays as it is.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,26 @@ from federated_memory.errors import FederatedMemoryError, StorageFull, Unavailab
 SCHEMA_VERSION = 1
 _LOG_PAGES = 16_000
 """About 64 MB: `checkpoint` empties the log long before; this is for when it cannot run."""
+_SCRUB_TRIES = 30
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+
+
+class Pinned:
+    """What the database held at one moment, whatever is written since."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def copy_to(self, path: Path) -> None:
+        """A database file of its own. Raises: StorageFull, Unavailable: it could not be written."""
+        copy = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._connection.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.OperationalError as error:
+            raise _explained(error) from error
+        finally:
+            copy.close()
 
 
 class Database:
@@ -30,6 +50,7 @@ class Database:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._listeners: list[Callable[[], None]] = []
+        self._has_grown = True
         self._writer = self._connect()
         self._writer.execute("PRAGMA journal_mode=WAL")
         self._writer.execute("PRAGMA synchronous=FULL")
@@ -61,7 +82,39 @@ class Database:
 
     def checkpoint(self) -> None:
         """Move committed pages from the log into the database: in the background rather than in a write."""
+        if not self._has_grown:
+            return
+        self._has_grown = False
         self._reader().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    @contextmanager
+    def pinned(self) -> Iterator[Pinned]:
+        """Hold on to what is committed now; the log grows meanwhile, and nobody waits."""
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM node").fetchone()
+            yield Pinned(connection)
+        finally:
+            connection.close()
+
+    def scrub(self) -> bool:
+        """Write the database anew, without what was deleted, and empty its log; False: a reader kept the log from that.
+
+        Raises:
+            StorageFull, Unavailable: There is no room for a second copy, or the disk failed.
+        """
+        try:
+            with self._write_lock:
+                self._writer.execute("VACUUM")
+                for _ in range(_SCRUB_TRIES):
+                    (is_busy, *_) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not is_busy:
+                        return True
+                    time.sleep(0.1)
+        except sqlite3.OperationalError as error:
+            raise _explained(error) from error
+        return False
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call `listener`, which must be quick and must not raise, after each committed transaction."""
@@ -80,6 +133,7 @@ class Database:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.execute("COMMIT")
+                self._has_grown = True
             except BaseException as error:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")

@@ -22,6 +22,7 @@ from federated_memory.store.changes import Actor, now
 from federated_memory.store.document import ANY, Document, DocumentKind, Key, Written, stamp_of, title_of
 from federated_memory.store.journal import Journal, open_folder
 from federated_memory.store.root import Root
+from federated_memory.store.tombstones import Tombstones
 from federated_memory.store.versions import Version
 
 SCANNER = Actor("scan")
@@ -30,8 +31,9 @@ SCANNER = Actor("scan")
 class Documents:
     """All documents of a root. Blocking: call from a worker thread."""
 
-    def __init__(self, root: Root, journal: Journal, *, max_bytes: int) -> None:
+    def __init__(self, root: Root, journal: Journal, *, max_bytes: int, tombstones: Tombstones | None = None) -> None:
         self._root = root
+        self._tombstones = tombstones or Tombstones(root.database)
         self._journal = journal
         self._max_bytes = max_bytes
 
@@ -66,11 +68,15 @@ class Documents:
         entry = next((entry for entry in self.history(key) if entry.version == version), None)
         if entry is None:
             raise NotFound(f"{key.path} has no version {version}", hint="See knowledge_history")
+        below = 0
         with suppress(OSError), self._versions_folder(key) as folder:
+            below = versions.collected_below(folder)
             text = folder.read(versions.file_name(version))
             if etag_of(text) == entry.etag:
                 return entry, text
         journalled = self._journal.text_of(key, version)
+        if journalled is None and version < below:
+            raise NotFound(f"Version {version} of {key.path} was removed by `gc`", hint="See knowledge_history")
         if journalled is None:
             raise Unavailable(f"The copy of version {version} of {key.path} is damaged", hint="Run check on the server")
         return entry, journalled
@@ -123,6 +129,7 @@ class Documents:
             raise TooLarge(
                 f"The text has {len(text)} bytes, at most {self._max_bytes} are allowed", hint="Split it into documents"
             )
+        self._tombstones.ensure_none(key.workspace_id, "text", etag_of(text))
         self._root.ensure_space()
         with self._root.locked(key.workspace_id), storage_errors():
             known, found = self._observe(key)

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 500
 _MANY = 8
+_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,22 @@ class Journal:
     def ensure_settled(self, key: Key) -> None:
         """Raises: Unavailable: the disk still refuses to finish an earlier write of this document."""
         if key in self._unsettled:
+            waiting = Unavailable(f"{key.path} waits for the server's disk to recover", hint="Retry later")
+            if not self._flushing.acquire(timeout=_PATIENCE_SECONDS):  # whoever flushes may wait for our workspace
+                raise waiting
             try:
-                with self._flushing:
-                    self._settle(key, self._entries(key))
+                self._settle(key, self._entries(key))
             except OSError as error:
-                raise Unavailable(f"{key.path} waits for the server's disk to recover", hint="Retry later") from error
+                raise waiting from error
+            finally:
+                self._flushing.release()
             self._unsettled.discard(key)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While held, no version copy and no log changes; writers go on. Take it before `Root.locked`."""
+        with self._flushing:
+            yield
 
     def flush(self) -> int:
         """Make the files of every journalled write durable, then forget it; returns how many that were.
@@ -100,6 +111,7 @@ class Journal:
         """
         (head,) = self._root.database.row("SELECT max(number) FROM journal") or (None,)
         if head is None:
+            self._root.database.checkpoint()
             return 0
         for (workspace_id,) in self._root.database.rows("SELECT DISTINCT workspace_id FROM journal"):
             with self._root.locked(workspace_id):

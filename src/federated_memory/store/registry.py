@@ -7,6 +7,8 @@ import hmac
 import json
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from federated_memory.errors import Conflict, NotFound, UnsupportedFormat
@@ -57,7 +59,9 @@ class Registry:
             ) from None
 
     def _save(self, *workspaces: Workspace) -> None:
-        changed = self._workspaces | {str(workspace.workspace_id): workspace for workspace in workspaces}
+        self._replace(self._workspaces | {str(workspace.workspace_id): workspace for workspace in workspaces})
+
+    def _replace(self, changed: dict[str, Workspace]) -> None:
         rows = [asdict(changed[key]) for key in sorted(changed)]
         with storage_errors():
             data = json.dumps({"workspaces": rows}, ensure_ascii=False, indent=1).encode() + b"\n"
@@ -68,6 +72,12 @@ class Registry:
         """Every workspace, by id."""
         known = self._workspaces
         return [known[key] for key in sorted(known)]
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """While held, no workspace comes, changes or goes. Take it before `Root.locked`."""
+        with self._lock:
+            yield
 
     def find(self, workspace_id: str) -> Workspace | None:
         return self._workspaces.get(workspace_id)
@@ -108,6 +118,13 @@ class Registry:
                 at=wanted.created_at,
             )
         return wanted, True
+
+    def remove(self, workspace_id: WorkspaceId) -> None:
+        """Forget a workspace; its folder and rows are the caller's business. One that is not known is no error."""
+        with self._lock:
+            if workspace_id in self._workspaces:
+                del (changed := dict(self._workspaces))[workspace_id]
+                self._replace(changed)
 
     def _create_folder(self, workspace: Workspace) -> None:
         identity = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -46,8 +47,14 @@ class Root:
             with self._folder.folder("workspaces", create=True) as workspaces:
                 self.workspaces = workspaces.staged_in(self.temporary)
             self._sweep()
-            self.database = Database(self.path / "_meta" / "state.sqlite3")
-            self.feed = ChangeFeed(self.database)
+            try:
+                self.database = Database(self.path / "_meta" / "state.sqlite3")
+                self.feed = ChangeFeed(self.database)
+            except sqlite3.DatabaseError as error:
+                raise UnsupportedFormat(
+                    f"_meta/state.sqlite3 is damaged ({error}), as when a root is copied while its server runs",
+                    hint="Restore a backup. Or move state.sqlite3, -wal and -shm away: it is made anew from the files",
+                ) from error
             self.was_killed = self._mark_open(True)
             """Whether the process before this one ended without closing the root."""
         except BaseException:

@@ -16,6 +16,8 @@ from federated_memory.fs import Folder
 from federated_memory.names import etag_of
 
 LOG = "log.jsonl"
+COLLECTED = "collected.json"
+"""`{"below": N}`: copies of versions before N were removed on purpose."""
 _COPY = re.compile(r"[0-9]{6,}\.md\Z")
 _MAX_LINE_BYTES = 1024
 
@@ -82,6 +84,14 @@ def sync(folder: Folder, entries: Sequence[tuple[Version, bytes | None]]) -> Non
             folder.sync_file(file_name(entry.version))
     folder.sync_file(LOG)
     folder.sync_names()
+
+
+def collected_below(folder: Folder) -> int:
+    """Versions before this one may lack their copies; 0 when none was removed."""
+    try:
+        return int(json.loads(folder.read(COLLECTED, 1 << 10))["below"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def last_kept(folder: Folder) -> tuple[Version | None, int]:

@@ -10,18 +10,21 @@ from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
-from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, CallToolResult, InputRequiredResult
+from mcp.server.subscriptions import InMemorySubscriptionBus
+from mcp_types import CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from federated_memory import __version__
 from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.names import shown
+from federated_memory.service.observer import Observer
 from federated_memory.service.results import Nothing
 from federated_memory.service.services import Services
 from federated_memory.tools import briefing, reading, writing
 from federated_memory.tools.context import caller_of_request
+from federated_memory.tools.notices import Notices
+from federated_memory.tools.serving import serve_documents
 from federated_memory.tools.toolkit import INLINE, Call, ToolSpec, as_handler, error_result, spec, with_verbatim_text
 
 INSTRUCTIONS = """\
@@ -40,7 +43,8 @@ _LANES = {"store": 32, "search": 4, INLINE: 1}
 class MemoryServer(MCPServer[dict[str, Any]]):
     """The SDK's server with our tools, filtered by the caller's role."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, observer: Observer) -> None:
+        self._bus = InMemorySubscriptionBus()
         super().__init__(
             "federated-memory",
             title="Federated Memory",
@@ -48,16 +52,20 @@ class MemoryServer(MCPServer[dict[str, Any]]):
             version=__version__,
             log_level="WARNING",
             middleware=[self._filter_tools],
+            subscriptions=self._bus,
         )
+        self.notices = Notices(services.core.root, self._bus)
+        serve_documents(self._lowlevel_server, self, services, self.notices, self._bus)
         self._specs: dict[str, ToolSpec] = {}
         self._limiters: dict[str, anyio.CapacityLimiter] = {}
         self._services = services
+        self._observer = observer
         for tool in _offered(services.core.settings.toolsets, services.core.settings.bench_noop):
             self._register(tool)
 
     def _register(self, tool: ToolSpec) -> None:
         limiter = self._limiters.setdefault(tool.lane, anyio.CapacityLimiter(_LANES[tool.lane]))
-        handler = as_handler(tool, self._services, limiter)
+        handler = as_handler(tool, self._services, limiter, self._observer)
         with_verbatim_text(self._tool_manager.add_tool(handler, title=tool.title, annotations=tool.annotations))
         self._specs[tool.name] = tool
 
@@ -84,8 +92,6 @@ class MemoryServer(MCPServer[dict[str, Any]]):
             raise
 
     async def _filter_tools(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        if ctx.method == "prompts/get":
-            raise MCPError(code=INVALID_PARAMS, message="No such prompt")
         result = await call_next(ctx)
         if ctx.method != "tools/list" or not isinstance(result, dict):
             return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,8 @@ from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from federated_memory import boundary
 from federated_memory.auth.caller import Caller, Role
 from federated_memory.errors import FederatedMemoryError
+from federated_memory.logs import request_id
+from federated_memory.service.observer import Observer
 from federated_memory.service.results import Result
 from federated_memory.service.services import Services
 from federated_memory.tools.context import caller_of
@@ -70,13 +73,18 @@ def spec(
     return ToolSpec(function, title, frozenset(roles or ("ai", "sync", "read", "admin")), hints, lane)
 
 
-def as_handler(tool: ToolSpec, services: Services, limiter: anyio.CapacityLimiter) -> Callable[..., Awaitable[Any]]:
+def as_handler(
+    tool: ToolSpec, services: Services, limiter: anyio.CapacityLimiter, observer: Observer
+) -> Callable[..., Awaitable[Any]]:
     """The function that the SDK registers: same parameters, the call replaced by the SDK's context."""
     signature = inspect.signature(tool.function, eval_str=True)
     (_, *parameters) = signature.parameters.values()
 
     async def handler(ctx: Context[Any], **arguments: Any) -> CallToolResult:
         call = Call(caller_of(ctx, tool.name), services)
+        told = partial(_tell, observer, call.caller, tool, time.perf_counter(), arguments)
+        if call.caller.request_id:  # a 2025-era session runs in the context of the request that opened it
+            request_id.set(call.caller.request_id)
         try:
             if call.caller.role not in tool.roles:
                 services.core.policy.ensure_role(call.caller, sorted(tool.roles))
@@ -86,10 +94,14 @@ def as_handler(tool: ToolSpec, services: Services, limiter: anyio.CapacityLimite
             else:
                 result = await anyio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
         except Exception as error:
-            return error_result(boundary.understood(error))
+            refused = boundary.understood(error)
+            told(refused.code, {})
+            return error_result(refused)
         except BaseException:
             call.cancelled.set()
+            told("cancelled", {})
             raise
+        told("ok", result.model_dump(exclude_none=True) if not tool.annotations.read_only_hint else {})
         return CallToolResult(
             content=[TextContent(type="text", text=render(result))], structured_content=result.as_dict()
         )
@@ -103,6 +115,16 @@ def as_handler(tool: ToolSpec, services: Services, limiter: anyio.CapacityLimite
     )
     handler.__annotations__ = {"ctx": Context[Any], **{p.name: p.annotation for p in parameters}, "return": returned}
     return handler
+
+
+def _tell(
+    observer: Observer, caller: Caller, tool: ToolSpec, started: float, arguments: dict[str, Any], outcome: str,
+    found: dict[str, Any],
+) -> None:  # fmt: skip
+    observer.tool_called(
+        caller, tool.name, writes=not tool.annotations.read_only_hint, outcome=outcome,
+        seconds=time.perf_counter() - started, about={**arguments, **found},
+    )  # fmt: skip
 
 
 class VerbatimText(FuncMetadata):

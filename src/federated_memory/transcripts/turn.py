@@ -15,7 +15,8 @@ class Turn:
     """One thing somebody said.
 
     `line` is the 0-based index of its JSONL line. `text` is never blank. `at` has the form that `parse_time` gives.
-    `tool_name` is set on calls (`assistant`) and results (`tool`) whose record names the tool.
+    `tool_name` is set on calls (`assistant`) and results (`tool`) whose record names the tool; `speaker` where the
+    record names who spoke.
     """
 
     line: int
@@ -23,6 +24,7 @@ class Turn:
     text: str
     at: str | None
     tool_name: str | None = None
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from federated_memory.auth.caller import CALLER, Caller, Grant
 from federated_memory.auth.events import auth_deny, auth_fail
 from federated_memory.auth.tokens import Tokens
 from federated_memory.errors import Forbidden, InvalidArgument, InvalidName, Unavailable
+from federated_memory.logs import request_id
 from federated_memory.operate.shipped import CLIENT_FILES
 from federated_memory.settings import Network, Settings
 from federated_memory.web.enroll import ENROL_PATH
@@ -28,9 +29,11 @@ from federated_memory.web.streams import Streams
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _DECIDING = frozenset({b"host", b"origin", b"authorization", b"x-forwarded-for", b"x-memory-machine", b"x-memory-tool"})
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _WITHOUT_BEARER = frozenset({ENROL_PATH, *(f"/client/{name}" for name in CLIENT_FILES)})
 """What a machine needs that has no token yet; all the rest of the gate holds for them."""
+ADDRESS = "federated_memory.address"
+"""Key of the ASGI scope under which the client's address is left, also for requests that are refused."""
 _NOBODY = Grant("nobody", "read", "", read=(), write=())
 
 
@@ -52,11 +55,12 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        if path in _OPEN_PATHS:
+        if path in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         headers = _headers(scope)
         address = client_address(scope, headers, self._proxies)
+        scope[ADDRESS] = address
         refusal = self._wrong_host(headers)
         if refusal is not None:
             auth_deny(address, "host", path)
@@ -75,6 +79,7 @@ class Gate:
             where=path,
             machine=_text(headers, b"x-memory-machine"),
             tool=_text(headers, b"x-memory-tool"),
+            request_id=request_id.get(),
         )
         scope["user"] = _sdk_user(grant)
         await self._serve(grant, scope, receive, send)

@@ -39,8 +39,14 @@ class BodyStalled(Exception):
     """The client stopped sending its body."""
 
 
-async def on_error(_: Request, error: Exception) -> Response:
+OUTCOME = "federated_memory.outcome"
+"""Key of the ASGI scope under which a refusal leaves its code."""
+
+
+async def on_error(request: Request, error: Exception) -> Response:
     """For Starlette: every error that a route raises, and those of its own."""
+    if isinstance(error, FederatedMemoryError):
+        request.scope[OUTCOME] = error.code
     match error:
         case BodyStalled():
             stalled = Unavailable("The body stopped arriving", hint="Send it again")

@@ -90,7 +90,9 @@ class Routes:
             Route("/api/v1/tokens/{name}", self.revoke_token, methods=["DELETE"]),
             brief_route(self._services),
             Route("/api/v1/status", self.status, methods=["GET"]),
+            Route("/api/v1/flags", self.flags, methods=["GET"]),
             Route("/api/v1/reindex", self.reindex, methods=["POST"]),
+            Route("/api/v1/operations/{action}", self.operate, methods=["POST"]),
         ]
 
     # -- workspaces
@@ -290,8 +292,19 @@ class Routes:
     async def status(self, request: Request) -> Response:
         return json_response(await in_thread(self._services.status.status, _caller(request)))
 
+    async def flags(self, request: Request) -> Response:
+        service = partial(self._services.status.flags, machine=request.query_params.get("machine", ""))
+        return json_response(await in_thread(service, _caller(request)))
+
     async def reindex(self, request: Request) -> Response:
         return json_response(await in_thread(self._services.status.reindex, _caller(request)), 202)
+
+    async def operate(self, request: Request) -> Response:
+        """One of `service.operations`, by name; the body is a JSON object of its arguments."""
+        caller, action = _caller(request), request.path_params["action"]
+        self._services.core.policy.ensure_role(caller, ("admin",))
+        body = await self._json(request)
+        return json_response(await in_thread(self._services.operations.run, caller, action, body))
 
     # -- parts of requests
 

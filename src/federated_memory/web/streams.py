@@ -66,5 +66,10 @@ class Streams:
             request.scope.cancel()
 
     @property
+    def event_streams(self) -> int:
+        """Answers without an end of their own; from any thread."""
+        return sum(request.is_event_stream for requests in list(self._open.values()) for request in list(requests))
+
+    @property
     def count(self) -> int:
         return sum(map(len, self._open.values()))

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+CLIENT = Path(__file__).parents[3] / "client" / "memory_sync.py"
 EVENT = {
     "session_id": "S1",
     "transcript_path": "/t/S1.jsonl",
@@ -122,7 +123,7 @@ def test_a_home_that_cannot_be_written_stops_no_agent(
     if place == "a file":
         own.write_text("")
     elif place == "read-only":
-        monkeypatch.setattr(Path, "mkdir", _refuse(30))
+        monkeypatch.setattr(os, "makedirs", _refuse(30))
     else:
         monkeypatch.setattr(os, "replace", _refuse(28))
     assert sync.hook("claude-code", json.dumps(EVENT).encode()) == 0
@@ -265,7 +266,34 @@ def test_the_front_is_made_of_parts_of_the_client_word_for_word(sync: ModuleType
     assert there.items() <= here.items()
     assert len(front) < 20_000
     assert installed.stat().st_mode & 0o777 == 0o700
-    assert "import dataclasses" not in front
+
+
+@pytest.mark.spec("SEND-11")
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_a_hook_loads_next_to_nothing(installed: Path, home: Path, is_installed: bool) -> None:
+    """What takes time, measured without a clock: the modules that Python loads until the hook is back."""
+    script = installed if is_installed else CLIENT
+    told = home / "event"
+    told.write_bytes(json.dumps(EVENT).encode())
+    with told.open("rb") as stdin:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-X", "importtime", str(script), "claude-hook"],
+            stdin=stdin, env={"HOME": str(home), "PATH": os.defpath}, capture_output=True, check=True, timeout=60,
+        )  # fmt: skip
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+    assert "json" in loaded
+    assert not loaded & {
+        "argparse",
+        "dataclasses",
+        "hashlib",
+        "pathlib",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "typing",
+        "urllib",
+    }
+    assert len(orders(home)) == 1
 
 
 @pytest.mark.spec("SEND-11")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -338,6 +339,27 @@ def test_the_model_notices_when_the_server_wins_a_conflict(sync: ModuleType, mon
         hunt(sync, 300)
 
 
+@pytest.mark.spec("SYNC-15")
+def test_an_edit_at_any_step_of_a_download_survives(sync: ModuleType) -> None:
+    edit_at_every_step_of_a_download(sync)
+
+
+def edit_at_every_step_of_a_download(sync: ModuleType) -> None:
+    """What chance seldom finds: what was planned is no longer what is there when it is written."""
+    for is_new, at in itertools.product((True, False), range(1, 21)):
+        machine: Any = type("Run", (TwoEditors,), {"sync": sync})()
+        machine.start(mirror=False)
+        try:
+            if not is_new:
+                machine.patch.undo()  # no program can close the moment between a last look and a rename
+                machine.edit(0, PATHS[0], "text 1\n")
+                machine.synchronise(0)
+            machine.agent_writes(PATHS[0], "text 2\n")
+            machine.edit_meanwhile(0, at, PATHS[0], "text 3\n", False)
+        finally:
+            machine.teardown()
+
+
 def test_the_model_notices_a_download_over_a_fresh_edit(sync: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(place: Any, file: Path, data: bytes, *_: Any) -> None:  # noqa: ARG001
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -345,7 +367,7 @@ def test_the_model_notices_a_download_over_a_fresh_edit(sync: ModuleType, monkey
 
     monkeypatch.setattr(sync, "_replace_local", careless)
     with pytest.raises(AssertionError, match="is lost"):
-        hunt(sync, 500)
+        edit_at_every_step_of_a_download(sync)
 
 
 def test_the_model_notices_a_state_that_is_committed_before_the_upload(

@@ -69,8 +69,7 @@ def order(sync: ModuleType, home: Path, name: str = "one", **more: Any) -> Path:
     """A transcript and the word that a hook left of it."""
     path = home / f"{name}.jsonl"
     path.write_text('{"cwd": "' + str(home / "shop") + '"}\n')
-    found: Path = sync.spool("session", "codex", str(path), str(home / "shop"), **more)
-    return found
+    return Path(sync.spool("session", "codex", str(path), str(home / "shop"), **more))
 
 
 def edit(path: Path, **more: Any) -> None:
