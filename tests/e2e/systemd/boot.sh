@@ -4,7 +4,7 @@
 set -eu
 shared=$1
 mount --make-rprivate /
-base=$(mktemp -d /run/fm-boot.XXXXXX)
+base=/mnt # seen in these namespaces only
 mount -t tmpfs -o size=3g tmpfs "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"

@@ -54,6 +54,7 @@ def run(*command: str, code: int | None = 0, **env: str) -> str:
 
 
 wheels = {f"/ci/wheel/{folder.name}": str(next(folder.glob("*.whl"))) for folder in Path("/ci/wheel").iterdir()}
+OWN_VERSION = wheels["/ci/wheel/good"].split("-")[1]
 
 
 def wait_until(happened: Callable[[], bool], what: str) -> None:
@@ -122,6 +123,8 @@ def listening(port: int) -> Iterator[None]:
 
 @step
 def dry_run_changes_nothing() -> None:
+    with open("/etc/hosts", "a") as hosts:
+        hosts.write("192.0.2.10 memory.test\n")
     SITE.write_text(OTHER_SITE)
     Path("/etc/nginx/sites-enabled/other").symlink_to(SITE)
     Path("/etc/nginx/sites-enabled/default").unlink(missing_ok=True)
@@ -170,7 +173,7 @@ def an_install_that_is_killed_half_way_is_finished_by_the_next_one() -> None:
     shown = run(*INSTALL)
     Path("/ci/installed").write_text(shown)
     assert prop("ActiveState") == "active"
-    assert running_release().startswith("0.1.0-")
+    assert running_release().startswith(f"{OWN_VERSION}-")
 
 
 @step
@@ -219,14 +222,14 @@ def the_invitation_lets_another_machine_in() -> None:
     assert found, Path("/ci/installed").read_text()
     home = Path("/root/laptop")
     home.mkdir()
-    with open("/etc/hosts", "a") as hosts:
-        hosts.write("192.0.2.10 memory.test\n")
     run("sh", "-c", found[1] + " --yes --no-schedule", HOME=str(home))
     run("python3", str(home / ".memory-sync/bin/memory_sync.py"), "test", HOME=str(home))
 
 
 @step
-def the_second_run_changes_nothing_and_restarts_nothing() -> None:
+def the_second_run_changes_nothing_of_ours_or_yours_and_restarts_nothing() -> None:
+    with (HOME / ".env").open("a") as file:
+        file.write("MEMORY_BINDING_DAYS=7\n")
     assert "is not for other.test" in run(*INSTALL, "--name", "other.test", code=1)
     before, pid = snapshot("/etc", "/usr/local", "/opt"), prop("MainPID")
     shown = run(*INSTALL, "--no-invite")
@@ -238,21 +241,12 @@ def the_second_run_changes_nothing_and_restarts_nothing() -> None:
 
 
 @step
-def a_setting_of_yours_survives_the_next_run() -> None:
-    with (HOME / ".env").open("a") as file:
-        file.write("MEMORY_BINDING_DAYS=7\n")
-    text = (HOME / ".env").read_text()
-    run(*INSTALL, "--no-invite")
-    assert (HOME / ".env").read_text() == text
-
-
-@step
 def deploy_switches_to_a_new_version_over_ssh() -> None:
     old = running_release()
     run(
         str(DEPLOY / "deploy.sh"), "server.test", "--wheel", "/ci/wheel/next", "--wheels", "/ci/wheels", PATH=with_ssh()
     )
-    assert running_release().startswith("0.1.1-")
+    assert running_release().startswith("99.1-")
     assert os.readlink(HOME / "previous") == f"releases/{old}"
     assert get("/readyz") == 200
 
@@ -274,11 +268,11 @@ def deploy_goes_back_by_itself_from_a_version_that_does_not_run() -> None:
 @step
 def rollback_by_hand_goes_back_and_forth() -> None:
     run(str(DEPLOY / "deploy.sh"), "rollback", "server.test", PATH=with_ssh())
-    assert running_release().startswith("0.1.0-")
+    assert running_release().startswith(f"{OWN_VERSION}-")
     run(str(DEPLOY / "deploy.sh"), "rollback", "--here")
-    assert running_release().startswith("0.1.1-")
+    assert running_release().startswith("99.1-")
     listed = run(str(DEPLOY / "deploy.sh"), "list", "--here")
-    assert re.search(r"^0\.1\.1-\w+  runs$", listed, re.MULTILINE), listed
+    assert re.search(r"^99\.1-\w+  runs$", listed, re.MULTILINE), listed
     assert len(listed.splitlines()) <= 3, listed
 
 
