@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check fmt e2e fault clients bench bench-quality bench-peers build clean setup
+.PHONY: help run test check fmt e2e fault clients nightly bench bench-quality bench-peers build lock image clean setup
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -30,7 +30,8 @@ check: $(READY) ## format, lint, types
 	$(BIN)/mypy
 	$(BIN)/mypy --strict client/memory_sync.py
 	$(BIN)/python scripts/settings_table.py --check
-	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/node_tools.py scripts/model_standin.py scripts/other_standins.py
+	$(BIN)/python scripts/lock_requirements.py --check
+	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/compare_scanners.py scripts/lock_requirements.py scripts/node_tools.py scripts/model_standin.py scripts/other_standins.py
 
 fmt: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix src client tests scripts
@@ -47,6 +48,10 @@ clients: $(READY) ## the main job with the real Claude Code CLI, step by step
 	$(BIN)/python scripts/node_tools.py
 	$(BIN)/python -m pytest tests/e2e/test_claude_code.py -s
 
+nightly: $(READY) ## what takes long: our redaction beside an independent scanner (installs it once)
+	@test -x .cache/scanners/bin/detect-secrets || { $(PYTHON) -m venv .cache/scanners && .cache/scanners/bin/python -m pip install --quiet --disable-pip-version-check detect-secrets==1.5.0; }
+	$(BIN)/python scripts/compare_scanners.py
+
 bench: $(READY) ## ratios against references measured in the same run
 	$(BIN)/python -m scripts.bench $(BENCH)
 
@@ -58,6 +63,13 @@ bench-peers: $(READY) ## other memory servers on the same texts (installs them o
 
 build: $(READY) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel --installer pip
+
+lock: $(READY) ## deploy/requirements.txt, every version pinned and every file hashed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python scripts/lock_requirements.py
+
+image: ## the container image
+	docker build --file deploy/Dockerfile --tag federated-memory:local .
 
 clean: ## remove what this file made
 	rm -rf $(VENV) .cache dist build data

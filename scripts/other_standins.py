@@ -82,7 +82,7 @@ class OtherStandin:
                 "arguments": json.dumps(given), **({"namespace": namespace} if namespace else {}),
             }  # fmt: skip
         usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
-        events = [
+        events: list[dict[str, Any]] = [
             {"type": "response.created", "response": {"id": f"resp_{number}"}},
             {"type": "response.output_item.done", "output_index": 0, "item": item},
             {"type": "response.completed", "response": {"id": f"resp_{number}", "usage": usage, "output": [item]}},

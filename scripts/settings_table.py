@@ -13,8 +13,9 @@ from federated_memory.settings import Settings
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# Settings
 
-From the environment, or a `.env` file in the current directory. `MCP_TOKEN_FILE` and `SYNC_TOKEN_FILE` name files that
-hold the tokens (systemd `LoadCredential`, Docker secrets). Made from `settings.py` by `scripts/settings_table.py`.
+From the environment, or a `.env` file in the current directory (`MEMORY_ENV_FILE` names another one). `MCP_TOKEN_FILE`
+and `SYNC_TOKEN_FILE` name files that hold the tokens (Docker secrets); else systemd's credentials `mcp_token` and
+`sync_token` count (`LoadCredential`). Made from `settings.py` by `scripts/settings_table.py`.
 
 | variable | default | meaning |
 |---|---|---|

@@ -1,21 +1,26 @@
 """The sync client: how long an agent waits for a hook, and what a run over unchanged files costs."""
 
 import json
+import math
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from scripts.bench.harness import Bench, BenchError, Goal, Measure, Options, interleave, medians
-from scripts.bench.processes import REPOSITORY, SYNC_TOKEN, our_server
+from scripts.bench.processes import AI_TOKEN, REPOSITORY, SYNC_TOKEN, our_server
+from scripts.corpus import one_transcript
 
 CLIENT = REPOSITORY / "client" / "memory_sync.py"
 HOOK_MS = 100.0  # what a hook may take, interpreter included
 UNCHANGED_MS = 2000.0  # what `sync` may take over 10,000 files that have not changed
+SEARCHABLE_MS = 10_000.0
 HOOKS = ("claude-hook", "codex-hook", "gemini-hook")
 
 
@@ -109,6 +114,45 @@ def unchanged(options: Options) -> Iterable[Goal]:
         )  # fmt: skip
 
 
+def searchable(options: Options) -> Iterable[Goal]:
+    """From a session's end, when its hook is called, until a search finds its last words; every fifth is a long one."""
+    folder = options.fresh_folder("searchable")
+    home = folder / "home"
+    (home / "work").mkdir(parents=True)
+    installed = install_copy(home)
+    waits: list[float] = []
+    with our_server(folder / "root") as server:
+        environment = {**os.environ, "HOME": str(home), "MCP_MEMORY_URL": server.origin, "SYNC_TOKEN": SYNC_TOKEN}
+        for number in range(options.size(40, 5)):
+            word = f"krill{number:05}x"
+            path = home / ".claude" / "projects" / "p" / f"s{number}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = one_transcript(number, 10) if number % 5 == 0 else b""
+            last = {"type": "user", "sessionId": path.stem, "message": {"role": "user", "content": f"what of {word}"}}
+            path.write_bytes(text + json.dumps(last).encode() + b"\n")
+            event = {"hook_event_name": "SessionEnd", "session_id": path.stem, "transcript_path": str(path),
+                     "cwd": str(home / "work")}  # fmt: skip
+            started = time.perf_counter()
+            command = [sys.executable, "-I", "-S", str(installed), "claude-hook"]
+            subprocess.run(command, input=json.dumps(event).encode(), env=environment, check=True)
+            while not found(server.origin, word):
+                if time.perf_counter() > started + 60:
+                    raise BenchError(f"session {number} was not found within a minute")
+                time.sleep(0.01)
+            waits.append(1000 * (time.perf_counter() - started))
+    p95 = sorted(waits)[math.ceil(0.95 * len(waits)) - 1]
+    yield Goal("session's end to searchable, p95", p95, SEARCHABLE_MS, 1.0)
+    yield Goal("session's end to searchable, median", statistics.median(waits), SEARCHABLE_MS, None)
+
+
+def found(origin: str, word: str) -> bool:
+    request = urllib.request.Request(
+        f"{origin}/api/v1/search?kinds=session&query={word}", headers={"Authorization": f"Bearer {AI_TOKEN}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return bool(json.load(answer)["hits"])
+
+
 def write_sessions(home: Path, count: int) -> None:
     """Claude Code's transcripts of ten projects, small ones."""
     for number in range(count):
@@ -123,4 +167,4 @@ def write_sessions(home: Path, count: int) -> None:
         os.utime(path, (time.time() - 60, time.time() - 60))
 
 
-BENCHES = (Bench("client/hooks", hooks), Bench("client/unchanged", unchanged))
+BENCHES = (Bench("client/hooks", hooks), Bench("client/unchanged", unchanged), Bench("client/searchable", searchable))

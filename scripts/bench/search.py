@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from federated_memory.search.words import STOP_WORDS
+from federated_memory.service.pages import MOST_MAX_BYTES
 from scripts.bench.harness import Bench, BenchError, Goal, Options, cpu_timed, medians
 from scripts.bench.processes import Server, our_server
 from scripts.bench.protocol import client
@@ -207,7 +208,8 @@ def ask(caller: McpClient, kind: QueryClass, number: int) -> int:
     """Hits of one answer, or of all pages."""
     hits, cursor = 0, None
     while True:
-        found = caller.call(TOOL, query=kind.queries[number], mode=kind.mode, limit=kind.limit, cursor=cursor)
+        room = {"max_bytes": MOST_MAX_BYTES} if kind.all_pages else {}
+        found = caller.call(TOOL, query=kind.queries[number], mode=kind.mode, limit=kind.limit, cursor=cursor, **room)
         hits += len(found["hits"])
         cursor = found.get("next_cursor")
         if not (kind.all_pages and cursor):

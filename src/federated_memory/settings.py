@@ -92,14 +92,18 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`MCP_TOKEN_FILE` and `SYNC_TOKEN_FILE` count when the variable itself is not set."""
+        """`MCP_TOKEN_FILE` and `SYNC_TOKEN_FILE`, else systemd's credentials, when the variable itself is not set."""
         for name in ("MCP_TOKEN", "SYNC_TOKEN"):
-            file = os.environ.get(f"{name}_FILE")
-            if file and not (values.get(name) or values.get(name.lower())):
+            if values.get(name) or values.get(name.lower()):
+                continue
+            file, what = os.environ.get(f"{name}_FILE"), f"{name}_FILE"
+            if not file:
+                file, what = _credential(name.lower()), f"The credential {name.lower()}"
+            if file:
                 try:
                     values = {**values, name: Path(file).read_text(encoding="utf-8").strip()}
                 except (OSError, UnicodeDecodeError) as error:
-                    raise ValueError(f"{name}_FILE cannot be read: {type(error).__name__}") from None
+                    raise ValueError(f"{what} cannot be read: {type(error).__name__}") from None
         return values
 
     @field_validator("trusted_proxies", mode="before")
@@ -137,6 +141,21 @@ class Settings(BaseSettings):
         return not self.public_url or is_loopback(urlsplit(self.public_url).hostname or "")
 
 
+def _credential(name: str) -> str | None:
+    """The file of a credential that systemd handed to this process (`LoadCredential`), if there is one."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None
+    file = os.path.join(folder, name)
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return None
+    except OSError:  # it is there: reading it fails, and says so, rather than that other tokens are used
+        pass
+    return file
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -149,11 +168,13 @@ def is_loopback(host: str) -> bool:
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process; `overrides` win over the environment.
 
+    `MEMORY_ENV_FILE` names another file than `.env` in the current directory.
+
     Raises:
         InvalidArgument: A value is out of range; the message names the variable and never the value.
     """
     try:
-        return Settings(**overrides)
+        return Settings(**{"_env_file": os.environ.get("MEMORY_ENV_FILE") or ".env", **overrides})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()

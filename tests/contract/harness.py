@@ -62,6 +62,11 @@ class Reply:
         return json.loads(self.body)
 
     @property
+    def lasting(self) -> dict[str, str]:
+        """The headers without the one that names the request."""
+        return {name: value for name, value in self.headers.items() if name != "x-request-id"}
+
+    @property
     def code(self) -> str:
         """`ok`, or the `code` of the problem."""
         if self.status < 400:

@@ -141,7 +141,7 @@ def test_every_401_is_the_same(server: Server) -> None:
 
         assert {reply.status for reply in replies} == {401}
         assert len({reply.body for reply in replies}) == 1
-        assert len({tuple(reply.headers.items()) for reply in replies}) == 1
+        assert len({tuple(reply.lasting.items()) for reply in replies}) == 1
         assert replies[0].headers["www-authenticate"] == "Bearer"
         # The body was never asked for.
         assert {reply.reads for reply in replies} == {0}

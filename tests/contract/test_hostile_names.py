@@ -357,7 +357,7 @@ def _outside(server: Server, home: Home) -> dict[str, tuple[int, int]]:
     """Every file that is not below the workspace's own knowledge and sessions, as size and time of change."""
     own = server.root / "workspaces" / home.workspace_id
     inside = (str(own / "knowledge"), str(own / "sessions"), str(own / "overview.md"), str(own / ".versions"))
-    ours = ("state.sqlite3", "index.sqlite3", "lock")
+    ours = ("state.sqlite3", "index.sqlite3", "audit.jsonl", "lock")
     return {
         str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in sorted(server.root.parent.rglob("*"))

@@ -52,7 +52,7 @@ def test_head_is_get_without_the_body(home: Home, http: Http, path: str) -> None
 
     head, get = http.request("HEAD", home.url(path)), http.get(home.url(path))
 
-    assert (head.status, head.body, head.headers) == (200, b"", get.headers)
+    assert (head.status, head.body, head.lasting) == (200, b"", get.lasting)
     assert head.headers["content-length"] == "4"
 
 

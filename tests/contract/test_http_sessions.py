@@ -88,7 +88,7 @@ def test_a_transcript_comes_back_byte_for_byte(home: Home, http: Http, encoding:
     assert (put.status, put.json["status"], put.json["bytes"]) == (201, "created", len(data))
     assert (put.headers["etag"], put.headers["upload-offset"]) == (f'"{sha256(data)}"', str(len(data)))
     assert (got.status, got.body) == (200, data)
-    assert (head.status, head.body, head.headers) == (200, b"", got.headers)
+    assert (head.status, head.body, head.lasting) == (200, b"", got.lasting)
     assert head.headers["upload-offset"] == head.headers["content-length"] == str(len(data))
     assert (head.headers["etag"], head.headers["x-revision"]) == (f'"{sha256(data)}"', "1")
     assert got.headers["x-content-type-options"] == "nosniff"

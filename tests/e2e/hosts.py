@@ -106,7 +106,7 @@ def tls_in_front(folder: Path, address: str, port: int, upstream: str) -> Iterat
     config.write_text(_NGINX.format(folder=folder, address=address, port=port, upstream=upstream))
     with subprocess.Popen(["nginx", "-c", str(config)], stderr=subprocess.DEVNULL) as nginx:
         try:
-            wait_until(lambda: _answers(address, port))
+            wait_until(lambda: answers(address, port))
             assert nginx.poll() is None, (folder / "error.log").read_text()
             yield folder / "server.pem"
         finally:
@@ -120,7 +120,7 @@ def free_port(address: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(address: str, port: int) -> bool:
+def answers(address: str, port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
         return True
     return False

@@ -49,7 +49,9 @@ class Laptop:
         config = {"url": self.server.url, "machine": "laptop", "sync_token": self.server.sync_token, **more}
         (self.own / "config.json").write_text(json.dumps(config))
 
-    def run(self, *arguments: str, data: bytes = b"", **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, data: bytes = b"", seconds: float = 60, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-I", "-S", str(self.own / "bin" / "memory_sync.py"), *arguments]
         return subprocess.run(
             command,
@@ -58,7 +60,7 @@ class Laptop:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=seconds,
         )
 
     def hook(self, session: str = "S1", event: str = "SessionEnd", **more: str) -> None:

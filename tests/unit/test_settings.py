@@ -42,3 +42,31 @@ def test_a_bad_value_is_refused_naming_the_variable_only(
 
     assert name.lower() in str(refused.value).lower()
     assert "canary" not in str(refused.value)
+
+
+@pytest.mark.spec("CONF-2")
+def test_credentials_of_systemd_count_when_nothing_else_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mcp_token").write_text("from-systemd\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "other.env").write_text("PORT=9002\n")
+    monkeypatch.setenv("MEMORY_ENV_FILE", str(tmp_path / "other.env"))
+
+    settings = load_settings()
+
+    assert settings.mcp_token is not None
+    assert settings.mcp_token.get_secret_value() == "from-systemd"
+    assert settings.sync_token is None
+    assert settings.port == 9002
+    (tmp_path / "other.env").write_text("MCP_TOKEN=from-the-env-file\n")
+    again = load_settings()
+    assert again.mcp_token is not None
+    assert again.mcp_token.get_secret_value() == "from-the-env-file"
+
+
+@pytest.mark.spec("CONF-2")
+def test_a_credential_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mcp_token").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    with pytest.raises(InvalidArgument, match="credential mcp_token cannot be read"):
+        load_settings()

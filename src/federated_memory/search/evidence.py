@@ -48,10 +48,7 @@ def gather(
     for table in tables:
         for number, found in enumerate(_rows(view, table, terms, expressions, scope, evidence.capped)):
             counts[number] += found.total
-            bit = 1 << number
-            rows = evidence.rows
-            for row in found.rows:
-                rows[row] = rows.get(row, 0) | bit
+            _add(evidence.rows, found.rows, 1 << number)
     speakers = " OR ".join(term.speaker for term in terms if term.speaker)
     if speakers and "spoken" in tables:
         evidence.said.update(view.rows("spoken", speakers, scope, MOST_ROWS).rows)
@@ -65,6 +62,14 @@ def gather(
     rarity = weights_of(Terms(tuple(terms), ()), counts, scope.count)
     evidence.weights = tuple(weight + _BASE * term.weight for weight, term in zip(rarity, terms, strict=True))
     return evidence
+
+
+def _add(rows: dict[int, int], found: list[int], bit: int) -> None:
+    """Note the bit for each row, mostly without a step of Python for it."""
+    known = rows.keys() & found
+    held = {row: rows[row] | bit for row in known}
+    rows.update(dict.fromkeys(found, bit))
+    rows.update(held)
 
 
 def _rows(

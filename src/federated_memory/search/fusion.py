@@ -9,9 +9,10 @@ that documents and sessions compare.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from federated_memory.index.library import SIZES, Library, Source
@@ -43,6 +44,7 @@ _TITLE_SHARE = 0.6
 _FACTS_SHARE = 0.5
 _RANK_FACTORS = (1.0, 0.6, 0.45)
 _WINDOWED = 400
+_LOOKED_AT = 24
 _KEPT = 2_000
 _ALTERNATIVES = 6
 
@@ -61,44 +63,56 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class _Tally:
-    """The rows of one source with their terms and factors, by row."""
+    """The rows of one source, rising, and of each a key: its terms and its shape, which is all that its worth needs."""
 
     source: Source
-    rows: list[tuple[int, int, float]]
+    rows: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    kinds: dict[int, int] = field(default_factory=dict)
+    """How many rows have each key."""
     held: int = 0
     whole: float = 0.0
 
 
 def _factors() -> list[float]:
-    """What each shape of a row is worth."""
+    """What each shape of a row is worth; the second half is of rows whose speaker the query names."""
     found = []
     for shape in range(256):
         length = min(_LONGEST, 2 ** ((shape & SIZES - 1) - _USUAL_SIZE))
         damping = 1 + _SATURATION * (1 - _ROW_LENGTH_SHARE + _ROW_LENGTH_SHARE * length)
         found.append(_SPEAKERS[Speaker(shape >> 5)] * (1 + _SATURATION) / damping)
-    return found
+    return [*found, *(factor * _NAMED for factor in found)]
 
 
 _FACTORS = _factors()
+_SHAPE_BITS, _SHAPE, _IS_NAMED = 9, 511, 256
 
 
-class _Sums:
+class _Sums(dict[int, float]):
     """The weight of sets of terms, each added up once."""
 
     def __init__(self, weights: Weights) -> None:
+        super().__init__({0: 0.0})
         self._weights = weights
-        self._known: dict[int, float] = {0: 0.0}
         self.all = sum(weights) or 1.0
 
-    def of(self, terms: int) -> float:
-        known = self._known.get(terms)
-        if known is None:
-            low = terms & -terms
-            known = self._known[terms] = self._weights[low.bit_length() - 1] + self.of(terms ^ low)
-        return known
+    def __missing__(self, terms: int) -> float:
+        low = terms & -terms
+        found = self[terms] = self._weights[low.bit_length() - 1] + self[terms ^ low]
+        return found
 
-    def coverage(self, terms: int) -> float:
-        return 1 - _PART_OF_COVERAGE + _PART_OF_COVERAGE * self.of(terms) / self.all
+
+class _Coverages(dict[int, float]):
+    """The factor for how much of the query sets of terms are, each worked out once."""
+
+    def __init__(self, sums: _Sums) -> None:
+        super().__init__()
+        self._sums = sums
+
+    def __missing__(self, terms: int) -> float:
+        share = self._sums[terms] / self._sums.all
+        found = self[terms] = 1 - _PART_OF_COVERAGE + _PART_OF_COVERAGE * share
+        return found
 
 
 def rank(
@@ -115,14 +129,17 @@ def rank(
     `days` are those that the query names. `is_wanted` decides on sources that only their title speaks for.
     """
     sums = _Sums(evidence.weights)
+    coverages = _Coverages(sums)
     tallies = _tallies(library, evidence, is_wanted)
     usual_rows = max(1.0, sum(tally.source.rows for tally in tallies) / max(1, len(tallies)))
     for tally in tallies:
-        _weigh(tally, evidence, sums, usual_rows)
-    tallies.sort(key=lambda tally: -tally.whole - sums.of(tally.held))
+        _weigh(tally, evidence, sums, coverages, usual_rows)
+    tallies.sort(key=lambda tally: -tally.whole - sums[tally.held])
     entries: list[Entry] = []
     for number, tally in enumerate(tallies[:_KEPT]):
-        windows = _windows(tally, sums) if number < _WINDOWED else [(0.0, tally.rows[0][0])] if tally.rows else []
+        windows = (
+            _windows(tally, sums, coverages) if number < _WINDOWED else [(0.0, tally.rows[0])] if tally.rows else []
+        )
         dated = _DATED if days is not None and _was_on(tally.source, days) else 1.0
         entries += _entries(tally, windows, sums, dated, per_source, alternatives)
     entries.sort(key=lambda entry: (entry.kind, entry.workspace_id, entry.key))
@@ -140,30 +157,33 @@ def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source],
         if segment is None or segment.source is None:
             at += 1
             continue
-        source = segment.source
-        tally = found.get(source.id)
+        tally = found.get(segment.source.id)
         if tally is None:
-            tally = found[source.id] = _Tally(source, [])
-        shapes, first, last = segment.shapes, segment.first_row, segment.last_row
-        while at < end and (row := rows[at]) <= last:
-            factor = _FACTORS[shapes[row - first]]
-            tally.rows.append((row, held[row], factor * _NAMED if row in said else factor))
-            at += 1
+            tally = found[segment.source.id] = _Tally(segment.source)
+        shapes, first = segment.shapes, segment.first_row
+        begin, at = at, bisect_right(rows, segment.last_row, at)
+        part = rows[begin:at]
+        keys = [held[row] << _SHAPE_BITS | shapes[row - first] for row in part]
+        if said:
+            keys = [key | _IS_NAMED if row in said else key for row, key in zip(part, keys, strict=True)]
+        tally.rows += part
+        tally.keys += keys
+    for tally in found.values():
+        tally.kinds = Counter(tally.keys)
     for heads in (evidence.titles, evidence.facts):
         for number in heads:
             known = library.sources.get(number)
             if known is not None and known.etag and number not in found and is_wanted(known):
-                found[number] = _Tally(known, [])
+                found[number] = _Tally(known)
     return list(found.values())
 
 
-def _weigh(tally: _Tally, evidence: Evidence, sums: _Sums, usual_rows: float) -> None:
+def _weigh(tally: _Tally, evidence: Evidence, sums: _Sums, coverages: _Coverages, usual_rows: float) -> None:
     """What all rows of a source are worth together, with its title."""
-    counts: dict[int, float] = {}
-    for _, terms, factor in tally.rows:
-        counts[terms] = counts.get(terms, 0.0) + factor
     single: dict[int, float] = {}
-    for terms, worth in counts.items():
+    for key, rows in tally.kinds.items():
+        worth = rows * _FACTORS[key & _SHAPE]
+        terms = key >> _SHAPE_BITS
         tally.held |= terms
         while terms:
             low = terms & -terms
@@ -171,33 +191,47 @@ def _weigh(tally: _Tally, evidence: Evidence, sums: _Sums, usual_rows: float) ->
             terms ^= low
     length = tally.source.rows / usual_rows
     damping = _SATURATION * (1 - _SOURCE_LENGTH_SHARE + _SOURCE_LENGTH_SHARE * length)
-    whole = sum(sums.of(term) * worth * (1 + _SATURATION) / (worth + damping) for term, worth in single.items())
+    whole = sum(sums[term] * worth * (1 + _SATURATION) / (worth + damping) for term, worth in single.items())
     titled = evidence.titles.get(tally.source.id, 0)
     told = evidence.facts.get(tally.source.id, 0) & ~titled
     share = _SESSION_SHARE if tally.source.kind == "session" else _SOURCE_SHARE
-    tally.whole = share * whole * sums.coverage(tally.held | titled | told)
-    tally.whole += _TITLE_SHARE * sums.of(titled) + _FACTS_SHARE * sums.of(told)
+    tally.whole = share * whole * coverages[tally.held | titled | told]
+    tally.whole += _TITLE_SHARE * sums[titled] + _FACTS_SHARE * sums[told]
 
 
-def _windows(tally: _Tally, sums: _Sums) -> list[tuple[float, int]]:
-    """Each row with the worth of the window around it, best first."""
-    rows = tally.rows
+def _windows(tally: _Tally, sums: _Sums, coverages: _Coverages) -> list[tuple[float, int]]:
+    """The rows worth most, each with the worth (below zero: the less, the better) of the window around it."""
+    rows, keys = tally.rows, tally.keys
+    last = len(rows) - 1
     found: list[tuple[float, int]] = []
-    before, before_terms, before_factor = -2, 0, 0.0
-    for number, (row, terms, factor) in enumerate(rows):
-        worth = sums.of(terms) * factor
-        held = terms
-        if before == row - 1:
-            worth += _NEIGHBOUR * before_factor * sums.of(before_terms & ~held)
-            held |= before_terms
-        if number + 1 < len(rows) and rows[number + 1][0] == row + 1:
-            _, after_terms, after_factor = rows[number + 1]
-            worth += _NEIGHBOUR * after_factor * sums.of(after_terms & ~held)
-            held |= after_terms
-        found.append((worth * sums.coverage(held), row))
-        before, before_terms, before_factor = row, terms, factor
-    found.sort(key=lambda pair: (-pair[0], pair[1]))
+    for at in _looked_at(tally, sums):
+        row, key = rows[at], keys[at]
+        held = key >> _SHAPE_BITS
+        worth = sums[held] * _FACTORS[key & _SHAPE]
+        for near in (at - 1, at + 1):
+            if 0 <= near <= last and abs(rows[near] - row) == 1:
+                terms = keys[near] >> _SHAPE_BITS
+                worth += _NEIGHBOUR * _FACTORS[keys[near] & _SHAPE] * sums[terms & ~held]
+                held |= terms
+        found.append((-worth * coverages[held], row))
+    found.sort()
     return found
+
+
+def _looked_at(tally: _Tally, sums: _Sums) -> Sequence[int]:
+    """Where in a tally the rows are that are worth most by themselves; there are few distinct worths."""
+    keys = tally.keys
+    if len(keys) <= _LOOKED_AT:
+        return range(len(keys))
+    kinds = sorted(tally.kinds, key=lambda key: -sums[key >> _SHAPE_BITS] * _FACTORS[key & _SHAPE])
+    count = 0
+    for number, key in enumerate(kinds):
+        count += tally.kinds[key]
+        if count >= _LOOKED_AT:
+            kinds = kinds[: number + 1]
+            break
+    wanted = frozenset(kinds)
+    return [at for at, key in enumerate(keys) if key in wanted][: 4 * _LOOKED_AT]
 
 
 def _was_on(source: Source, days: re.Pattern[str]) -> bool:
@@ -214,14 +248,14 @@ def _entries(
 ) -> list[Entry]:
     source = tally.source
     chosen: list[tuple[float, int]] = []
-    for worth, row in windows:
+    for negative, row in windows:
         if all(abs(row - other) > 1 for _, other in chosen):
-            chosen.append((worth, row))
+            chosen.append((-negative, row))
         if len(chosen) == max(2, per_source):
             break
     total = tally.whole + (_SECOND * chosen[1][0] if source.kind == "session" and len(chosen) > 1 else 0.0)
     entries: list[Entry] = []
-    for factor, place in zip(_RANK_FACTORS, count()):
+    for place, factor in enumerate(_RANK_FACTORS):
         if place >= min(per_source, max(1, len(chosen))):
             break
         worth, row = chosen[place] if chosen else (0.0, 0)

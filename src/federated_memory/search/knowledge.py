@@ -22,6 +22,7 @@ _NOT_ASCII = re.compile("[^ -~]")
 _FILES = ("--files-with-matches", "--null")
 _PAST_ALL_LINES = 2**53 - 1
 _FALLING = 1  # of a place: the time
+_FEW_DOCUMENTS = 32  # are read sooner than a process is started
 
 
 def search_exact(
@@ -81,7 +82,7 @@ def place_of(document: Document) -> After:
 def _candidates(corpus: Corpus, query: Exact) -> list[Document]:
     """The documents that may match."""
     needle = _needle(query.literals)
-    if not needle:
+    if not needle or len(list(corpus.known())) <= _FEW_DOCUMENTS:
         return corpus.current(corpus.files())
     options = [*_FILES, "--fixed-strings", *(["--ignore-case"] if query.literals.ignores_case else [])]
     try:

@@ -27,6 +27,8 @@ _READERS: dict[str, Literal["read_knowledge", "get_overview", "read_session"]] =
 }  # fmt: skip
 _ROOMS = (300, 220, 160, 110, 70)
 """Lengths of snippets to try."""
+_LEAST_ROW_BYTES = 120
+"""What no row of an answer is smaller than: more are not looked for than could fit."""
 
 
 class Searching:
@@ -127,7 +129,7 @@ class Searching:
             role=role,
             since=parse_since(since),
             until=parse_until(until),
-            limit=limit,
+            limit=_looked_for(limit, max_bytes, workspaces.values()),
             after=_position(cursor, order),
             cancelled=cancelled,
         )
@@ -165,7 +167,7 @@ def _position(cursor: str | None, order: str) -> tuple[str | int | float, ...] |
 
 
 def _page(search: Callable[..., Found], limit: int, max_bytes: int, mode: Mode, order: str) -> Hits:
-    found = search(limit=limit)
+    found = search(limit=_looked_for(limit, max_bytes))
     rows, cut = fit_rows((_row(hit, mode) for hit in found.hits), limit, max_bytes)
     if cut:
         found = found.first(len(rows))
@@ -175,6 +177,13 @@ def _page(search: Callable[..., Found], limit: int, max_bytes: int, mode: Mode, 
         note=found.note or None,
         next_cursor=encode_cursor(order, found.next) if found.next else None,
     )
+
+
+def _looked_for(limit: int, max_bytes: int, workspaces: Collection[Workspace] = ()) -> int:
+    """How many hits to look for: `limit`, or one more than fit into an answer."""
+    told = min((len(one.workspace_id) + len(one.machine) + len(one.tool) + len(one.project) for one in workspaces),
+               default=0)  # fmt: skip
+    return min(limit, max_bytes // (_LEAST_ROW_BYTES + told) + 1)
 
 
 def _row(hit: Hit, mode: Mode) -> HitRow:

@@ -348,6 +348,18 @@ def test_a_big_transcript_does_not_sit_in_memory(desk: Desk) -> None:
     assert peak < size / 6
 
 
+@pytest.mark.spec("SEND-6")
+def test_a_transcript_of_2_gb_in_one_line_is_refused_and_the_next_one_goes(desk: Desk) -> None:
+    desk.path.write_bytes(b'{"a":1}\n')
+    os.truncate(desk.path, 2 << 30)
+    with pytest.raises(desk.sync.Refused, match="has a line of over"):
+        desk.send()
+    assert desk.server.current is None
+    os.truncate(desk.path, 8)
+    desk.send()
+    assert desk.server.current == b'{"a":1}\n'
+
+
 @pytest.mark.spec("SEND-13")
 def test_a_fifo_is_neither_read_nor_waited_for(desk: Desk) -> None:
     os.mkfifo(desk.path)

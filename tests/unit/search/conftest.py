@@ -31,6 +31,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     root.close()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_too_small_for_ripgrep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federated_memory.search.knowledge._FEW_DOCUMENTS", -1)
+
+
 @pytest.fixture
 def shelf(library: Library) -> Shelf:
     return library.shelf()

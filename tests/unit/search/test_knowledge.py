@@ -217,3 +217,12 @@ def test_what_a_search_ran_out_of_time_for_is_on_the_next_page(
     assert "documents were searched" in found.note
     assert keys(found) == ["3.md", "2.md"]
     assert keys(found) + keys(rest) == ["3.md", "2.md", "1.md", "0.md"]
+
+
+@pytest.mark.spec("FIND-6")
+def test_few_documents_are_searched_without_a_process(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("federated_memory.search.knowledge._FEW_DOCUMENTS", 32)
+    monkeypatch.setattr("federated_memory.search.corpus.Ripgrep", None)
+    shelf.write("note.md", "one\na needle\n")
+
+    assert keys(shelf.knowledge("needle", "literal")) == ["note.md"]

@@ -1,0 +1,409 @@
+"""What is done inside the booted machine, with Debian's own Python: the life of a server, one step after the other.
+
+Each step is a function whose name the tests know; what it raises is what they show. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import pwd
+import re
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HOME = Path("/opt/mcp-memory-server")
+ETC = Path("/etc/mcp-memory")
+DEPLOY = Path("/ci/tree/deploy")
+SITE = Path("/etc/nginx/sites-available/other")
+UNIT = "mcp-memory.service"
+PATIENCE_SECONDS = 30.0
+INSTALL = [
+    "/ci/tree/deploy/install.sh", "--name", "memory.test", "--wheels", "/ci/wheels", "--wheel", "/ci/wheel/good",
+    "--root", "/data/memory", "--machine", "laptop",
+]  # fmt: skip
+OTHER_SITE = "server { listen 127.0.0.1:8081; location / { return 200 theirs; } }\n"
+STEPS: list[Callable[[], None]] = []
+
+
+def step(function: Callable[[], None]) -> Callable[[], None]:
+    STEPS.append(function)
+    return function
+
+
+def run(*command: str, code: int | None = 0, **env: str) -> str:
+    """Both outputs of a command that ends with `code` (None: with anything but 0)."""
+    done = subprocess.run(
+        [wheels.get(word, word) for word in command], env={**os.environ, **env}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    is_expected = done.returncode != 0 if code is None else done.returncode == code
+    assert is_expected, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+wheels = {f"/ci/wheel/{folder.name}": str(next(folder.glob("*.whl"))) for folder in Path("/ci/wheel").iterdir()}
+
+
+def wait_until(happened: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, f"did not happen: {what}"
+        time.sleep(0.02)
+
+
+def snapshot(*folders: str) -> dict[str, str]:
+    """Every file below, with a digest of what it holds, its mode and owner."""
+    found = {}
+    everything = ("/etc", "/opt/mcp-memory-server", "/data", "/usr/local/bin", "/var/backups")
+    for folder in folders or everything:
+        for path in Path(folder).rglob("*") if Path(folder).exists() else ():
+            about = path.lstat()
+            what = os.readlink(path) if path.is_symlink() else ""
+            if stat.S_ISREG(about.st_mode) and about.st_size < 1024**2:
+                what = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path)] = f"{about.st_mode:o} {about.st_uid}:{about.st_gid} {what}"
+    return found
+
+
+def get(path: str, host: str = "192.0.2.10", name: str = "memory.test", token: str = "", method: str = "GET") -> int:
+    """Over HTTPS, the certificate and its name checked."""
+    context = ssl.create_default_context(cafile=str(ETC / "tls/server.pem"))
+    with (
+        socket.create_connection((host, 7443), PATIENCE_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=name) as secure,
+    ):
+        authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+        head = f"{method} {path} HTTP/1.1\r\nHost: {name}:7443\r\n{authorization}Connection: close\r\n\r\n"
+        secure.sendall(head.encode())
+        answer = http.client.HTTPResponse(secure)  # type: ignore[arg-type]
+        answer.begin()
+        answer.read()
+        return answer.status
+
+
+def theirs() -> str:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", 8081, timeout=PATIENCE_SECONDS)) as connection:
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+
+
+def prop(name: str, unit: str = UNIT) -> str:
+    return run("systemctl", "show", "--property", name, "--value", unit).strip()
+
+
+def running_release() -> str:
+    """The release whose program is the running process."""
+    words = Path(f"/proc/{prop('MainPID')}/cmdline").read_text().split("\0")
+    found = re.search(r"/releases/([^/]+)/", " ".join(words))
+    assert found, words
+    return found[1]
+
+
+@contextlib.contextmanager
+def listening(port: int) -> Iterator[None]:
+    with socket.create_server(("127.0.0.1", port)):
+        yield
+
+
+# -- the steps, in order
+
+
+@step
+def dry_run_changes_nothing() -> None:
+    SITE.write_text(OTHER_SITE)
+    Path("/etc/nginx/sites-enabled/other").symlink_to(SITE)
+    Path("/etc/nginx/sites-enabled/default").unlink(missing_ok=True)
+    run("systemctl", "start", "nginx")
+    assert theirs() == "theirs"
+    before = snapshot()
+    shown = run(*INSTALL, "--dry-run")
+    assert "would: write /etc/systemd/system/mcp-memory.service" in shown, shown
+    assert "Nothing was changed" in shown
+    assert snapshot() == before
+
+
+@step
+def taken_ports_and_wrong_wishes_are_refused_and_change_nothing() -> None:
+    before = snapshot()
+    for port, option in ((8000, "--port"), (7443, "--https-port"), (7444, "--http-port")):
+        with listening(port):
+            refused = run(*INSTALL, code=1)
+            assert f"port {port} is taken" in refused, refused
+            assert option in refused
+            assert "python3" in refused, "who listens there is not said"
+    refused = run(*INSTALL, "--https-port", "8081", code=1)  # nginx, but a site of theirs
+    assert "port 8081 is taken" in refused, refused
+    for wish, word in (
+        (("--port", "x"), "no port"), (("--port", "7443"), "the same"), (("--name", "a b"), "neither a name"),
+        (("--root", "relative"), "a path from the top"), (("--certificate", "/nowhere"), "go together"),
+        (("--everything",), "unknown option"),
+    ):  # fmt: skip
+        assert word in run(*INSTALL, *wish, code=1)
+    SITE.write_text("nonsense {")
+    assert "nginx's configuration has an error already" in run(*INSTALL, code=1)
+    SITE.write_text(OTHER_SITE)
+    assert snapshot() == before
+
+
+@step
+def an_install_that_is_killed_half_way_is_finished_by_the_next_one() -> None:
+    with subprocess.Popen(
+        [wheels.get(word, word) for word in INSTALL], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as process:  # fmt: skip
+        wait_until(lambda: any(HOME.glob("releases/*/lib/python3*/site-packages/*")), "the release is being made")
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (HOME / "current").exists()
+    assert theirs() == "theirs"
+    shown = run(*INSTALL)
+    Path("/ci/installed").write_text(shown)
+    assert prop("ActiveState") == "active"
+    assert running_release().startswith("0.1.0-")
+
+
+@step
+def it_serves_by_name_and_by_address_and_its_files_are_private() -> None:
+    token = (ETC / "credentials/mcp_token").read_text().strip()
+    assert get("/readyz") == 200
+    assert get("/api/v1/workspaces", token=token) == 200
+    assert get("/readyz", name="192.0.2.10") == 200
+    assert get("/readyz", host="127.0.0.1", name="localhost") == 200
+    assert get("/api/v1/workspaces") == 401
+    assert get("/metrics", token=token) == 404
+    text = run("openssl", "x509", "-in", str(ETC / "tls/server.pem"), "-noout", "-text")
+    assert "CA:FALSE" in text
+    assert "DNS:memory.test" in text
+    assert "IP Address:192.0.2.10" in text
+    user = pwd.getpwnam("mcp-memory")
+    for path, mode, uid in (
+        (ETC / "credentials", 0o750, 0), (ETC / "credentials/mcp_token", 0o640, 0), (HOME / ".env", 0o640, 0),
+        (ETC / "tls/server.key", 0o600, 0), (Path("/data/memory"), 0o700, user.pw_uid),
+        (Path("/var/backups/mcp-memory"), 0o700, user.pw_uid),
+    ):  # fmt: skip
+        about = path.stat()
+        assert (stat.S_IMODE(about.st_mode), about.st_uid) == (mode, uid), path
+    assert token not in run("journalctl", "--no-pager", "--output", "cat")
+    doctor = json.loads(run("federated-memory", "doctor", "--json"))
+    assert not [row for row in doctor["checks"] if row["state"] == "fail"], doctor
+
+
+@step
+def the_process_is_shut_in() -> None:
+    pid = prop("MainPID")
+    status = dict(re.findall(r"^(\w+):\s+(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert int(status["Uid"].split()[0]) == pwd.getpwnam("mcp-memory").pw_uid
+    inside = ["nsenter", "--target", pid, "--mount", "--"]
+    for place in ("/etc/x", "/opt/mcp-memory-server/x", "/usr/x", "/var/x"):
+        assert "Read-only" in run(*inside, "touch", place, code=1), place
+    run(*inside, "touch", "/data/memory/.written")
+    run("rm", "/data/memory/.written")
+
+
+@step
+def the_invitation_lets_another_machine_in() -> None:
+    found = re.search(r"^  (curl .*/client/install\.sh.* \| sh .*)$", Path("/ci/installed").read_text(), re.MULTILINE)
+    assert found, Path("/ci/installed").read_text()
+    home = Path("/root/laptop")
+    home.mkdir()
+    with open("/etc/hosts", "a") as hosts:
+        hosts.write("192.0.2.10 memory.test\n")
+    run("sh", "-c", found[1] + " --yes --no-schedule", HOME=str(home))
+    run("python3", str(home / ".memory-sync/bin/memory_sync.py"), "test", HOME=str(home))
+
+
+@step
+def the_second_run_changes_nothing_and_restarts_nothing() -> None:
+    assert "is not for other.test" in run(*INSTALL, "--name", "other.test", code=1)
+    before, pid = snapshot("/etc", "/usr/local", "/opt"), prop("MainPID")
+    shown = run(*INSTALL, "--no-invite")
+    after = snapshot("/etc", "/usr/local", "/opt")
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} == set(), shown
+    assert "nothing has changed" in shown
+    assert prop("MainPID") == pid
+    assert theirs() == "theirs"
+
+
+@step
+def a_setting_of_yours_survives_the_next_run() -> None:
+    with (HOME / ".env").open("a") as file:
+        file.write("MEMORY_BINDING_DAYS=7\n")
+    text = (HOME / ".env").read_text()
+    run(*INSTALL, "--no-invite")
+    assert (HOME / ".env").read_text() == text
+
+
+@step
+def deploy_switches_to_a_new_version_over_ssh() -> None:
+    old = running_release()
+    run(
+        str(DEPLOY / "deploy.sh"), "server.test", "--wheel", "/ci/wheel/next", "--wheels", "/ci/wheels", PATH=with_ssh()
+    )
+    assert running_release().startswith("0.1.1-")
+    assert os.readlink(HOME / "previous") == f"releases/{old}"
+    assert get("/readyz") == 200
+
+
+@step
+def deploy_goes_back_by_itself_from_a_version_that_does_not_run() -> None:
+    before = running_release()
+    for kind in ("broken", "deaf"):
+        shown = run(
+            str(DEPLOY / "deploy.sh"), "--here", "--wheel", f"/ci/wheel/{kind}", "--wheels", "/ci/wheels", code=1,
+            MEMORY_DEPLOY_HEALTH_SECONDS="4",
+        )  # fmt: skip
+        assert f"rolled back: release {before} runs again" in shown, shown
+        assert running_release() == before
+        assert get("/readyz") == 200
+    assert "no such wheel on purpose" in run("journalctl", "--unit", UNIT, "--no-pager", "--output", "cat")
+
+
+@step
+def rollback_by_hand_goes_back_and_forth() -> None:
+    run(str(DEPLOY / "deploy.sh"), "rollback", "server.test", PATH=with_ssh())
+    assert running_release().startswith("0.1.0-")
+    run(str(DEPLOY / "deploy.sh"), "rollback", "--here")
+    assert running_release().startswith("0.1.1-")
+    listed = run(str(DEPLOY / "deploy.sh"), "list", "--here")
+    assert re.search(r"^0\.1\.1-\w+  runs$", listed, re.MULTILINE), listed
+    assert len(listed.splitlines()) <= 3, listed
+
+
+def with_ssh() -> str:
+    """A path with an `ssh` that runs the command here; there is no other machine."""
+    folder = Path("/tmp/ssh")
+    folder.mkdir(exist_ok=True)
+    (folder / "ssh").write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift 2\nexec sh -c "$*"\n')
+    (folder / "ssh").chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@step
+def a_unit_without_its_credential_says_which() -> None:
+    secret = ETC / "credentials/sync_token"
+    running = running_release()
+    secret.rename(secret.with_suffix(".away"))
+    run("systemctl", "restart", UNIT, code=None)
+    assert prop("ActiveState") != "active"
+    assert str(secret) in run("systemctl", "status", "--no-pager", UNIT, code=None)
+    assert f"{secret} was not met" in run(str(DEPLOY / "release.sh"), "switch", running, code=1)
+    secret.with_suffix(".away").rename(secret)
+    run("systemctl", "start", UNIT)
+    wait_until(lambda: get("/readyz") == 200, "it runs again")
+
+
+@step
+def tokens_in_the_env_file_count_too() -> None:
+    text = (HOME / ".env").read_text()
+    (HOME / ".env").write_text(text + "MCP_TOKEN=another-token-of-mine\n")
+    run("systemctl", "restart", UNIT)
+    wait_until(lambda: get("/readyz") == 200, "it runs again")
+    assert get("/api/v1/workspaces", token="another-token-of-mine") == 200
+    (HOME / ".env").write_text(text)
+    run("systemctl", "restart", UNIT)
+    wait_until(lambda: get("/readyz") == 200, "it runs again")
+
+
+@step
+def the_nightly_backup_runs_shut_in() -> None:
+    assert prop("ActiveState", "mcp-memory-backup.timer") == "active"
+    has_backup = (
+        subprocess.run(["federated-memory", "backup", "--help"], capture_output=True, check=False).returncode == 0
+    )
+    if not has_backup:
+        assert "no backup was made" in run(str(HOME / "deploy/backup.sh"), "/var/backups/mcp-memory", code=None)
+        return
+    run("systemctl", "start", "mcp-memory-backup.service")
+    made = sorted(Path("/var/backups/mcp-memory").glob("*.tar.zst"))
+    assert made, run("journalctl", "--unit", "mcp-memory-backup.service", "--no-pager", "--output", "cat")
+    assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in made)
+
+
+@step
+def who_fails_too_often_is_banned_and_who_rushes_in_waits() -> None:
+    run("ip", "netns", "add", "stranger")
+    run("ip", "link", "add", "to-stranger", "type", "veth", "peer", "name", "eth0", "netns", "stranger")
+    run("ip", "link", "set", "to-stranger", "master", "eth0", "up")
+    run("ip", "-n", "stranger", "addr", "add", "192.0.2.77/24", "dev", "eth0")
+    run("ip", "-n", "stranger", "link", "set", "eth0", "up")
+    there = ["ip", "netns", "exec", "stranger"]
+    ask = [
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "--cacert",
+        str(ETC / "tls/server.pem"),
+        "--max-time",
+        "5",
+    ]
+    ask += ["--resolve", "memory.test:7443:192.0.2.10", "https://memory.test:7443/api/v1/workspaces"]
+
+    flood = (
+        "import socket as s\nfor _ in range(400): c = s.socket(); c.setblocking(0); c.connect_ex(('192.0.2.10', 7443))"
+    )
+    run(*there, "python3", "-W", "ignore", "-c", flood)
+    dropped = re.search(r"ip saddr.*counter packets (\d+)", run("nft", "list", "table", "inet", "mcp_memory"))
+    assert dropped, run("nft", "list", "table", "inet", "mcp_memory")
+    assert int(dropped[1]) > 0, "no new connection was dropped"
+    run("systemctl", "reload-or-restart", "mcp-memory-firewall.service")  # and forgets who rushed
+
+    for _ in range(12):  # honest callers without a token are refused, and no more
+        assert run(*there, *ask) == "401"
+    for _ in range(9):
+        assert run(*there, *ask, "-H", "Authorization: Bearer wrong") == "401"
+    wait_until(lambda: "Total failed:\t9" in run("fail2ban-client", "status", "mcp-memory"), "fail2ban has read all")
+    assert "Currently banned:\t0" in run("fail2ban-client", "status", "mcp-memory")
+    assert run(*there, *ask, "-H", "Authorization: Bearer wrong") == "401"
+    wait_until(lambda: "192.0.2.77" in run("fail2ban-client", "status", "mcp-memory"), "it is banned")
+    assert run(*there, *ask, code=None) == "000"
+
+
+@step
+def uninstall_leaves_the_memory_and_everything_of_others() -> None:
+    data, sites = snapshot("/data/memory/_meta"), snapshot("/etc/nginx")
+    assert "would: " in run(str(DEPLOY / "uninstall.sh"), "--dry-run")
+    assert prop("ActiveState") == "active"
+    shown = run(str(DEPLOY / "uninstall.sh"))
+    assert not HOME.exists(), shown
+    assert list(Path("/etc/systemd/system").glob("mcp-memory*")) == []
+    assert snapshot("/data/memory/_meta").keys() >= {
+        path for path in data if "control" not in path and "-wal" not in path and "-shm" not in path
+    }
+    assert {path: what for path, what in sites.items() if "mcp-memory" not in path} == snapshot("/etc/nginx")
+    assert theirs() == "theirs"
+    assert "mcp_memory" not in run("nft", "list", "tables")
+    assert "mcp-memory" not in run("fail2ban-client", "status")
+    run(str(DEPLOY / "uninstall.sh"), "--everything", "--yes")
+    assert not ETC.exists()
+
+
+def main() -> None:
+    results: dict[str, str] = {}
+    for function in STEPS:
+        started = time.monotonic()
+        try:
+            function()
+            results[function.__name__] = ""
+        except BaseException:
+            results[function.__name__] = traceback.format_exc()
+        print(f"{function.__name__}: {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+        Path("/ci/results.json").write_text(json.dumps(results))
+
+
+main()
