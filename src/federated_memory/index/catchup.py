@@ -35,6 +35,8 @@ _SETTLE_SECONDS = 0.25
 """How long changes gather unless a search waits for them: indexing each at once made writes half as slow again."""
 _MOST_DEAD_SHARE = 0.5
 _FEW_ROWS = 20_000
+_ROOM_FOR_WRITES = 64 * 1024**2
+"""Of what is free above the floor of writes, what the index leaves to them."""
 _FULL = "the disk is full: searches read the files instead"
 
 Item = tuple[str, str, str]
@@ -145,6 +147,7 @@ class Follower:
         Raises:
             IndexFull, IndexUnusable: The disk is full, or the index was found damaged.
         """
+        self._file.look_at_place()
         if self._wants_anew or self._file.is_damaged or (self._is_doubtful and not self._file.verify()):
             self._wants_anew = False
             self._file.renew()
@@ -191,7 +194,8 @@ class Follower:
             self._state = replace(self._state, problem=problem)
 
     def _ensure_space(self) -> None:
-        if self._min_free_bytes and self._root.free_bytes() < self._min_free_bytes:
+        floor = self._min_free_bytes + min(self._min_free_bytes, _ROOM_FOR_WRITES)
+        if floor and self._root.free_bytes() < floor:
             raise IndexFull("less is free than the floor allows")
 
     # -- making it whole

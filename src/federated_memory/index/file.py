@@ -40,6 +40,7 @@ class IndexFile:
         self._idle: list[sqlite3.Connection] = []
         self._readers = 0
         self._is_usable = False
+        self._inode: int | None = None
         self._writer: sqlite3.Connection | None = None
         self._write_lock = threading.RLock()
         self.incarnation = 0
@@ -62,8 +63,15 @@ class IndexFile:
             except (sqlite3.Error, OSError):
                 self.is_damaged = True
                 return
+        self._inode = _inode_of(self._path)
         self._is_usable = True
         self.is_damaged = False
+
+    def look_at_place(self) -> None:
+        """Notice when the file was removed, or another put in its place: that one is never read."""
+        if self._is_usable and _inode_of(self._path) != self._inode and not self.is_damaged:
+            logger.warning("index was removed or replaced and will be made anew")
+            self.is_damaged = True
 
     def _connect_writer(self) -> sqlite3.Connection:
         connection = _connect(self._path)
@@ -132,6 +140,9 @@ class IndexFile:
             connection = self._idle.pop() if self._idle else None
         try:
             if connection is None:
+                self.look_at_place()
+                if self.is_damaged:
+                    raise IndexUnusable("the index is being made")
                 connection = _connect(self._path)
                 connection.execute("PRAGMA query_only=ON")
                 connection.execute("PRAGMA cache_size=-4096")
@@ -208,6 +219,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_WAIT_SECONDS)
     connection.execute("PRAGMA temp_store=MEMORY")
     return connection
+
+
+def _inode_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ from federated_memory.errors import Unavailable
 from federated_memory.index.rows import rows_of
 from federated_memory.index.writer import PARTIAL, Described, Stored, Writing
 from federated_memory.store.archive import Archive, Archives
-from federated_memory.store.members import LONGEST_MEMBER_BYTES
+from federated_memory.store.members import LONGEST_MEMBER_BYTES, Member
 from federated_memory.transcripts import Agent, Reader, detect, read_turns, reader_of
 
 _HEAD_LINES, _HEAD_BYTES = 50, 256 * 1024
@@ -107,9 +107,10 @@ class SessionReading:
                     writing.end_rows(stored.id, archive.started_at, is_open=True)
                 if self._is_stopped():
                     raise Stopped
-        except (Unavailable, OSError):  # a damaged member: `check` names it, and a scan tells
+        except (Unavailable, OSError):  # its file is gone: `check` says so, and a scan
             stored.unread += 1
             following.is_done = True
+        stored.unread += following.damaged
         writing.end_rows(stored.id, archive.started_at)
         self.read_bytes += following.at - known.raw_bytes
         stored.lines, stored.raw_bytes = following.line, following.complete
@@ -161,7 +162,10 @@ class _Following:
         self._known = known
         self._seal_at = seal_at
         self._raw_bytes = archive.raw_bytes
-        self._members = archives.members(archive, known.sealed_line) if archive.lines else iter(())
+        self.damaged = 0
+        """Members that cannot be read: they are left out, `check` names them, and a scan tells."""
+        members = archives.members(archive, known.sealed_line, self._leave_out) if archive.lines else iter(())
+        self._members = members
         self._rest = b""
         self._number = known.sealed_line
         self._is_long = False
@@ -180,11 +184,18 @@ class _Following:
         if self.digest.digest() != self._known.tail_sha256:
             raise Rewritten
 
+    def _leave_out(self, member: Member) -> None:
+        self.damaged += 1
+        self.at = member.raw_end
+
     def _next(self) -> tuple[int, bytes] | None:
+        damaged = self.damaged
         found = next(self._members, None)
         if found is None or self.at >= self._raw_bytes:
             return None
         number, raw = found
+        if self.damaged > damaged:
+            self.line = number
         raw = raw[: self._raw_bytes - self.at]
         self.at += len(raw)
         return number, raw

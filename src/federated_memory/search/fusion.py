@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from federated_memory.index.library import SIZES, Library, Source
@@ -223,15 +224,18 @@ def _looked_at(tally: _Tally, sums: _Sums) -> Sequence[int]:
     keys = tally.keys
     if len(keys) <= _LOOKED_AT:
         return range(len(keys))
-    kinds = sorted(tally.kinds, key=lambda key: -sums[key >> _SHAPE_BITS] * _FACTORS[key & _SHAPE])
     count = 0
-    for number, key in enumerate(kinds):
-        count += tally.kinds[key]
-        if count >= _LOOKED_AT:
-            kinds = kinds[: number + 1]
+    wanted: set[int] = set()
+    for kind in sorted(tally.kinds, key=lambda key: -sums[key >> _SHAPE_BITS] * _FACTORS[key & _SHAPE]):
+        if count + tally.kinds[kind] > _LOOKED_AT:
             break
-    wanted = frozenset(kinds)
-    return [at for at, key in enumerate(keys) if key in wanted][: 4 * _LOOKED_AT]
+        wanted.add(kind)
+        count += tally.kinds[kind]
+    else:
+        kind = -1
+    places = [at for at, key in enumerate(keys) if key in wanted] if wanted else []
+    alike = (at for at, key in enumerate(keys) if key == kind)
+    return sorted([*places, *islice(alike, _LOOKED_AT)])
 
 
 def _was_on(source: Source, days: re.Pattern[str]) -> bool:

@@ -23,6 +23,7 @@ Pattern = Any
 """A compiled RE2 pattern: `search` and `finditer` over bytes."""
 
 MAX_CHARACTERS = 2_000
+MAX_RANKED_CHARACTERS = 20_000
 _MAX_MEMORY_BYTES = 8 * 1024**2
 _MAX_PROGRAM_SIZE = 20_000  # larger programs search so slowly that their automaton fills its memory again and again
 # Where it matters in which line of a text one is; a few patterns without such a thing are caught too.
@@ -84,10 +85,9 @@ Query = Exact | Ranked
 
 def parse_query(text: str, mode: Mode) -> Query:
     """Raises: InvalidArgument: too long; or, in `literal` and `regex`, blank, no Unicode text, or no RE2 pattern."""
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidArgument(
-            f"The query has {len(text)} characters, at most {MAX_CHARACTERS} are allowed", hint="Shorten it"
-        )
+    most = MAX_RANKED_CHARACTERS if mode == "ranked" else MAX_CHARACTERS
+    if len(text) > most:
+        raise InvalidArgument(f"The query has {len(text)} characters, at most {most} are allowed", hint="Shorten it")
     if mode == "ranked":
         return Ranked(text, parse_terms(text), days_named(text))
     if not text.strip():

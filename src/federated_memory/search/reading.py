@@ -7,16 +7,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from federated_memory.errors import FederatedMemoryError
+from federated_memory.errors import FederatedMemoryError, Unavailable
 from federated_memory.index.sessions import reader_for
 from federated_memory.names import WorkspaceId
 from federated_memory.search.hit import After, Budget, Found, Hit, is_within
 from federated_memory.search.raw_lines import RawFilter, lines_with, whole_lines
-from federated_memory.store.archive import Archive, Archives
+from federated_memory.store.archive import Archive, Archives, Line
 from federated_memory.transcripts import Reader, Role, Turn, read_turns
 
 T = TypeVar("T")
@@ -109,7 +109,10 @@ class Walk:
         self.is_finished = True
 
     def _members(self) -> Generator[tuple[int, bytes], None, None]:
-        yield from self.archives.members(self.archive, self.first_line)
+        yield from self.archives.members(self.archive, self.first_line, self._note_damage)
+
+    def _note_damage(self, _: object) -> None:
+        self.is_damaged = True
 
     def _turns_in(self, reader: Reader, first_line: int, raw: bytes) -> Iterator[list[Turn]]:
         with _one_big_line if len(raw) > _BIG_LINE_BYTES else nullcontext():
@@ -130,7 +133,7 @@ class Picked(Walk):
         try:
             reader = reader_for(self.archives, self.archive)
             wanted = [number for number in self.numbers if number >= self.first_line]
-            for count, line in enumerate(self.archives.lines_at(self.archive, wanted)):
+            for count, line in enumerate(self._lines(wanted)):
                 self.reached = line.number
                 if count and self.budget.is_spent():
                     return
@@ -140,6 +143,20 @@ class Picked(Walk):
         except (FederatedMemoryError, OSError):  # `check` says what is wrong
             self.is_damaged = True
         self.is_finished = True
+
+    def _lines(self, wanted: list[int]) -> Iterator[Line]:
+        """Those that can be read; when a member is damaged, line by line from there on."""
+        read = 0
+        try:
+            for line in self.archives.lines_at(self.archive, wanted):
+                yield line
+                read += 1
+            return
+        except Unavailable:
+            self.is_damaged = True
+        for number in wanted[read:]:
+            with suppress(Unavailable):
+                yield from self.archives.lines_at(self.archive, [number])
 
 
 Place = tuple[str, str, str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from federated_memory.errors import Conflict, NotFound
@@ -210,15 +210,18 @@ class Archives:
         """
         return self._reader.read_lines(archive, offset, limit, max_bytes, byte_offset)
 
-    def members(self, archive: Archive, first_line: int = 0) -> Iterator[tuple[int, bytes]]:
+    def members(
+        self, archive: Archive, first_line: int = 0, on_damage: Callable[[Member], None] | None = None
+    ) -> Iterator[tuple[int, bytes]]:
         """The transcript as (first line, raw bytes) of one member after the other, for scans.
 
         Members begin and end with a line; only a line of over 4 MiB comes in several parts with the same first line.
+        With `on_damage`, damaged ones are told to it and left out.
 
         Raises:
             NotFound, Unavailable: As for `read_lines`.
         """
-        return self._reader.members(archive, first_line)
+        return self._reader.members(archive, first_line, on_damage)
 
     def lines_at(self, archive: Archive, numbers: Sequence[int]) -> Iterator[Line]:
         """The lines with these numbers, which rise. A line over 4 MiB is cut.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -291,3 +292,85 @@ def test_a_search_waits_for_the_follower_and_sees_every_write(rig: Rig) -> None:
         rig.write(f"{number}.md", f"zeppelin{number}\n")
         assert keys(rig.memory(f"zeppelin{number}")) == [f"{number}.md"]
     rig.follower.stop()
+
+
+REPLACED: dict[str, Callable[[Path], object]] = {
+    "removed": Path.unlink,
+    "replaced by garbage": lambda path: replace(path, b"no database at all " * 5_000),
+    "replaced by nothing": lambda path: replace(path, b""),
+    "replaced by a newer one": lambda path: (replace(path, path.read_bytes()), newer(path)),
+    "garbage in the middle": lambda path: overwrite(path, 4_096, b"garbage!" * 4_096),
+    "truncated": lambda path: os.truncate(path, 8_192),
+}
+
+
+def replace(path: Path, data: bytes) -> None:
+    path.with_suffix(".new").write_bytes(data)
+    path.with_suffix(".new").replace(path)
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@pytest.mark.spec("INDEX-9")
+@pytest.mark.parametrize("damage", REPLACED)
+def test_an_index_that_is_damaged_or_replaced_while_it_is_used_is_made_anew(rig: Rig, damage: str) -> None:
+    for number in range(40):
+        rig.upload(f"s{number}", turn("user", f"zeppelin {number} " + "filler words " * 300))
+    rig.catch_up()
+    rig.reopen()  # so that it is all in the file, and no page of it in memory
+    REPLACED[damage](rig.index_path)
+
+    during = rig.memory("zeppelin", limit=100)
+    rig.write("later.md", "about a zeppelin\n")
+    for _ in range(3):
+        try:
+            rig.catch_up()
+            rig.memory("zeppelin")
+        except IndexUnusable:
+            continue
+
+    assert len(during.hits) == 40
+    assert len(rig.memory("zeppelin", limit=100).hits) == 41
+    assert len(rig.memory("filler words 300", "literal").hits) == 0
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-9")
+def test_a_disk_that_fills_while_indexing_undoes_the_transaction_and_searches_go_on(rig: Rig) -> None:
+    rig.write("first.md", "about zeppelins\n")
+    rig.catch_up()
+    before = rig.contents()
+    assert rig.file._writer is not None
+    (pages,) = rig.file._writer.execute("PRAGMA page_count").fetchone()
+    rig.file._writer.execute(f"PRAGMA max_page_count={pages}")
+    for number in range(10):
+        rig.upload(f"s{number}", turn("user", f"zeppelin {number} " + f"filler{number} " * 5_000))
+
+    with pytest.raises(IndexFull):
+        rig.catch_up()
+    during = rig.memory("zeppelin", limit=100)
+    rig.file._writer.execute("PRAGMA max_page_count=1000000")
+    assert rig.contents() == before
+    rig.catch_up()
+
+    assert len(during.hits) == 11
+    assert "searched directly" in during.note
+    assert rig.memory("zeppelin", limit=100).note == ""
+    assert rig.contents() == rig.rebuilt()
+
+
+@pytest.mark.spec("INDEX-9")
+def test_the_index_leaves_room_for_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(rig.root), "free_bytes", lambda _: 150 * 1024**2)
+    rig.follower._min_free_bytes = 100 * 1024**2
+    rig.write("note.md", "about zeppelins\n")
+
+    with pytest.raises(IndexFull):
+        rig.catch_up()
+    with monkeypatch.context() as twin:  # an index that goes as far as writes do would take their last room
+        twin.setattr("federated_memory.index.catchup._ROOM_FOR_WRITES", 0)
+        rig.catch_up()

@@ -72,12 +72,15 @@ class ArchiveReader:
             yield from (line for line in lines if line.number < archive.lines)
             at = at + len(lines) if lines else end
 
-    def members(self, archive: Archive, first_line: int) -> Iterator[tuple[int, bytes]]:
+    def members(
+        self, archive: Archive, first_line: int, on_damage: Callable[[Member], None] | None = None
+    ) -> Iterator[tuple[int, bytes]]:
         file, members = self._settled(archive)
         start = max(0, bisect_right([member.first_line for member in members], first_line) - 1)
         while start and members[start - 1].first_line == members[start].first_line:
             start -= 1  # a long line begins in an earlier member
-        return ((member.first_line, raw) for member, raw in _inflated(archive, file, members[start:]))
+        inflated = _inflated(archive, file, members[start:], on_damage)
+        return ((member.first_line, raw) for member, raw in inflated)
 
     def stream(self, archive: Archive, start: int) -> Iterator[bytes]:
         file, members = self._settled(archive)
@@ -249,13 +252,19 @@ class _Cache:
         return raw
 
 
-def _inflated(archive: Archive, file: _File, members: Sequence[Member]) -> Iterator[tuple[Member, bytes]]:
+def _inflated(
+    archive: Archive, file: _File, members: Sequence[Member], on_damage: Callable[[Member], None] | None = None
+) -> Iterator[tuple[Member, bytes]]:
     with file:
         for member in members:
             try:
-                yield member, inflate_member(file.descriptor, member)
+                raw = inflate_member(file.descriptor, member)
             except DamagedMember as error:
-                raise damaged(archive.session_id, error.member) from None
+                if on_damage is None:
+                    raise damaged(archive.session_id, error.member) from None
+                on_damage(member)
+            else:
+                yield member, raw
 
 
 def _clipped(members: Iterator[tuple[Member, bytes]], start: int, end: int) -> Iterator[bytes]:
