@@ -20,6 +20,7 @@ _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 _IDLE_READERS = 4
 _WAIT_SECONDS = 5.0
+_MOST_WAL_BYTES = 4 * 1024**2
 
 
 class IndexUnusable(Exception):
@@ -79,6 +80,7 @@ class IndexFile:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA cache_size=-16384")
+            connection.execute(f"PRAGMA journal_size_limit={_MOST_WAL_BYTES}")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, SCHEMA_VERSION):
                 raise sqlite3.DatabaseError(f"schema {version}")
