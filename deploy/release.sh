@@ -89,6 +89,7 @@ switch() {
         fail "the server does not run" "systemctl status $unit; a missing credential is named there"
     fi
     point current "$before"
+    health_seconds=60 # what ran before gets all its time, however short the new one's was
     if restart && is_healthy; then
         fail "rolled back: release $before runs again, nothing was lost" "Mend what the lines above say, then deploy again"
     fi
