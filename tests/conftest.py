@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from federated_memory.names import WorkspaceId
 from federated_memory.store.changes import Actor
@@ -13,6 +14,9 @@ from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry, new_workspace
 from federated_memory.store.root import Root
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing
+settings.load_profile("any machine")
 
 ACTOR = Actor("tester", "192.0.2.1")
 WORKSPACE = WorkspaceId("box-claude-demo")
