@@ -255,6 +255,11 @@ RECORDS = st.one_of(
 
 @pytest.mark.spec("PAGE-1", "PAGE-3")
 @given(records=st.lists(RECORDS, max_size=8), cap=CAPS, limit=st.integers(1, 5))
+@example(
+    records=[{"type": "user", "sessionId": "s", "uuid": "u", "message": {"role": "user", "content": '"\\' * 500}}],
+    cap=1_000,
+    limit=1,
+)
 @FEW
 def test_the_messages_of_a_transcript_add_up_to_what_its_reader_finds(
     shared: Server, home: Home, wire: Wire, records: list[dict[str, Any]], cap: int, limit: int

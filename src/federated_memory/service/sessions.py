@@ -160,8 +160,9 @@ class Sessions:
         """A page of lines from `offset`, as messages or raw; negative offsets count from the end."""
         archive = self.find(caller, workspace_id, session_id, revision)
         start = max(0, archive.lines + offset) if offset < 0 else offset
+        title = cut_text(archive.title, max_bytes // 5)  # or nothing is left for what was said
         page = SessionPage(
-            workspace_id=archive.workspace_id, session_id=archive.session_id, title=archive.title,
+            workspace_id=archive.workspace_id, session_id=archive.session_id, title=title,
             agent=archive.agent, revision=archive.revision, sha256=archive.sha256, lines=archive.lines,
             offset=start, messages=[],
         )  # fmt: skip
