@@ -70,7 +70,8 @@ def spool(kind: str, tool: str = "", path: str = "", cwd: str = "", native_id: s
     entry = {"kind": kind, "tool": tool, "path": path, "cwd": cwd, "native_id": native_id, "queued_at": utc_now(),
              "final": final}  # fmt: skip
     folder = os.path.join(make_home(), "spool")
-    draft, target = os.path.join(folder, f".{os.getpid()}.{name}"), os.path.join(folder, name)
+    # `*.json` finds hidden names too, and a worker must not take half an order.
+    draft, target = os.path.join(folder, f".{os.getpid()}.{name}.draft"), os.path.join(folder, name)
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(json.dumps(entry).encode("ascii"))
@@ -2534,8 +2535,14 @@ def drain(config: Config, *, even_early: bool = False, wait_seconds: float = 30)
     return report
 
 
+_OLD_DRAFT_SECONDS = 3_600
+
+
 def _take_back_claims() -> None:
-    """What a run that was killed had in its hands; a newer order for the same thing is as good."""
+    """What a run that was killed had in its hands; a newer order for the same thing is as good.
+
+    What a killed hook had begun to write is no order, and goes after an hour.
+    """
     for claimed in (ensure_home() / "spool").glob("*.claimed"):
         target = claimed.with_suffix("")
         with contextlib.suppress(OSError):
@@ -2543,6 +2550,10 @@ def _take_back_claims() -> None:
                 claimed.unlink()
             else:
                 os.replace(claimed, target)
+    for draft in (ensure_home() / "spool").glob(".*.draft"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _OLD_DRAFT_SECONDS:
+                draft.unlink()
 
 
 def _log_once(state: Any, message: str) -> None:

@@ -221,6 +221,36 @@ def test_what_a_killed_run_had_in_its_hands_is_done_by_the_next(sync: ModuleType
 
 
 @pytest.mark.spec("SEND-12")
+def test_a_worker_never_takes_what_a_hook_is_still_writing(
+    sync: ModuleType, home: Path, sends: Sends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def drain_first(source: Any, target: Any) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        draft.append(Path(source).name)
+        assert sync.drain(sync.load_config()).waiting == 0
+        replace(source, target)
+
+    draft: list[str] = []
+    monkeypatch.setattr(os, "replace", drain_first)
+    path = order(sync, home)
+
+    assert names(home) == {path.name}
+    assert log_of(home) == ""
+    assert sync.drain(sync.load_config()).done == 1
+    assert sends.paths == ["one.jsonl"]
+
+    left = path.with_name(draft[0])
+    left.write_bytes(b"half")
+    sync.drain(sync.load_config())
+    assert names(home) == {left.name}
+    os.utime(left, (time.time() - 7_200,) * 2)
+    sync.drain(sync.load_config())
+    assert names(home) == set()
+
+
+@pytest.mark.spec("SEND-12")
 @pytest.mark.parametrize(
     "data",
     [b"", b"{", b"[]", b"{}", b'{"kind": "other"}', b'{"kind": "session", "path": 5}',
