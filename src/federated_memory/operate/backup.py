@@ -11,6 +11,7 @@ import io
 import os
 import re
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -115,6 +116,13 @@ def target_folder(to: Path, root: Path) -> Iterator[Folder]:
         lock.release()
 
 
+def _moment(target: Folder) -> datetime:
+    """Now, or the next second when a backup of this one is there: names tell seconds."""
+    while target.exists(file_name(now := datetime.now(timezone.utc))):
+        time.sleep(0.05)
+    return now
+
+
 def write_backup(
     snapshot: Path, target: Folder, to: Path, *, keep_days: int = KEEP_DAYS, at: datetime | None = None,
     progress: Progress | None = None,
@@ -125,7 +133,7 @@ def write_backup(
         StorageFull: The target is full; nothing is left of this backup, and older ones are as they were.
         Unavailable: Another failure of a disk, or what was read again differs.
     """
-    at = at or datetime.now(timezone.utc)
+    at = at or _moment(target)
     name = file_name(at)
     if target.exists(name):
         raise Conflict(f"{name} exists already", hint="Try again in a second")
