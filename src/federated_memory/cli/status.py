@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from federated_memory.cli.output import counted, json_option, print_json, print_pairs, size
-from federated_memory.operate.backup_record import noted_backups
-from federated_memory.operate.diagnosis import secret_line
-from federated_memory.service.results import Status
 from federated_memory.settings import load_settings
+
+if TYPE_CHECKING:
+    from federated_memory.service.results import Status
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,6 +23,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from federated_memory.cli.backend import open_backend
+    from federated_memory.operate.diagnosis import secret_line
 
     with open_backend(load_settings()) as backend:
         found = backend.status()
@@ -68,6 +70,8 @@ def _index(found: Status) -> str:
 
 
 def _backup(root: Path) -> str:
+    from federated_memory.operate.backup_record import noted_backups
+
     noted = noted_backups(root)
     return f"{noted[0].name} in {noted[0].folder}, verified" if noted else "none made by this program yet"
 
