@@ -198,10 +198,11 @@ class Search:
         after: Sequence[object] | None,
         budget: Budget,
     ) -> Found:
-        options = {"limit": limit, "after": after, "budget": budget}
         if self._indexed is not None:
             try:
-                return self._indexed.exact_sessions(query, workspace_ids, scope, **options)  # type: ignore[arg-type]
+                return self._indexed.exact_sessions(
+                    query, workspace_ids, scope, limit=limit, after=after, budget=budget
+                )
             except IndexUnusable:
                 pass
         return sessions.search_exact(

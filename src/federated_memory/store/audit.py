@@ -56,7 +56,11 @@ class Audit:
                 self.failed += 1
 
     def _rotate(self, more: int) -> None:
-        if not self._meta.exists(NAME) or self._meta.stat(NAME).st_size + more <= self._max_bytes:
+        try:
+            size = self._meta.stat(NAME).st_size
+        except FileNotFoundError:
+            return
+        if size + more <= self._max_bytes:
             return
         self._meta.sync_file(NAME)
         self._meta.rename(NAME, self._meta, datetime.now(timezone.utc).strftime("audit-%Y%m%dT%H%M%S%fZ.jsonl"))
