@@ -8,21 +8,19 @@ fewer than 98 % of the planted secrets, or fewer than it did; or it still finds 
 """
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 if not __package__:  # run as a file: only this folder is on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts import secrets_corpus
+from scripts.client_module import CLIENT, load_client
 from scripts.secrets_corpus import Planted
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CLIENT = REPOSITORY / "client" / "memory_sync.py"
 PYTHON = REPOSITORY / ".cache" / "scanners" / "bin" / "python"
 LEAST_FOUND = 0.98
 SCAN = """
@@ -106,16 +104,6 @@ def texts_of(line: bytes) -> list[str]:
     except ValueError:
         texts.extend(line.decode("utf-8", "replace").splitlines())
     return texts
-
-
-def load_client() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("memory_sync", CLIENT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["memory_sync"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scripts.client_module import load_client
 from tests.e2e.conftest import Api, RunningServer, Workspace
 
 SCRIPT = Path(__file__).parents[2] / "client" / "memory_sync.py"
@@ -21,14 +21,8 @@ SECRET = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
 
 @pytest.fixture
 def sync() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("memory_sync_e2e", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    yield load_client("memory_sync_e2e")
+    del sys.modules["memory_sync_e2e"]
 
 
 class Machine:

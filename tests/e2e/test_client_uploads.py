@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from scripts.client_module import load_client
 from tests.e2e.conftest import Answer, RunningServer, wait_until
 
 CLIENT = Path(__file__).parents[2] / "client"
@@ -42,7 +41,7 @@ class Laptop:
         self.project.mkdir(parents=True)
         (self.own / "bin").mkdir(parents=True)
         shutil.copy(CLIENT / "redaction_rules.json", self.own / "bin")
-        load().write_client(self.own / "bin", (CLIENT / "memory_sync.py").read_bytes())
+        load_client().write_client(self.own / "bin", (CLIENT / "memory_sync.py").read_bytes())
         self.configure()
 
     def configure(self, **more: Any) -> None:
@@ -99,19 +98,6 @@ class Laptop:
     def log(self) -> str:
         path = self.own / "log"
         return path.read_text() if path.exists() else ""
-
-
-def load() -> ModuleType:
-    """The client as a module; it is the same as what runs."""
-    found = sys.modules.get("memory_sync")
-    if found is None:
-        spec = importlib.util.spec_from_file_location("memory_sync", CLIENT / "memory_sync.py")
-        assert spec is not None
-        assert spec.loader is not None
-        found = importlib.util.module_from_spec(spec)
-        sys.modules["memory_sync"] = found
-        spec.loader.exec_module(found)
-    return found
 
 
 @pytest.fixture
@@ -232,7 +218,7 @@ def test_long_transcripts_stream_in_either_coding(
     laptop: Laptop, monkeypatch: pytest.MonkeyPatch, compresses: bool
 ) -> None:
     """Some of it shrinks by far more than the server takes for honest."""
-    sync = load()
+    sync = load_client()
     for name in ("MEMORY_SYNC_HOME", "SYNC_TOKEN", "MCP_MEMORY_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(laptop.home))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +17,7 @@ from federated_memory.redaction import Finding, SecretScanner, load_rules, rules
 from federated_memory.service.services import Services
 from federated_memory.settings import load_settings
 from scripts import secrets_corpus
+from scripts.client_module import load_client
 from tests.unit.cli.conftest import Cli, cli, memory
 
 __all__ = ["cli", "memory"]
@@ -36,13 +35,7 @@ def scanner() -> SecretScanner:
 
 @pytest.fixture(scope="module")
 def client() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("memory_sync_for_redaction", CLIENT / "memory_sync.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["memory_sync_for_redaction"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_client("memory_sync_for_redaction")
 
 
 # -- finding

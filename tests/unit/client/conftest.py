@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "client" / "memory_sync.py"
+from scripts.client_module import load_client
 
 
 @pytest.fixture(scope="session")
 def sync() -> ModuleType:
     """`client/memory_sync.py`, loaded once."""
-    spec = importlib.util.spec_from_file_location("memory_sync", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["memory_sync"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_client()
 
 
 @pytest.fixture
