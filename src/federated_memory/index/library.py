@@ -70,14 +70,16 @@ class Library:
         self.workspaces: set[str] = set()
         self._by_id: dict[int, Segment] = {}
 
-    def refresh(self, connection: sqlite3.Connection) -> None:
+    def refresh(self, connection: sqlite3.Connection) -> int:
+        """Take in what is new; returns the generation that the connection sees."""
         sql = "SELECT coalesce(max(value), 0) FROM meta WHERE key = 'generation'"
         (generation,) = connection.execute(sql).fetchone()
         if generation <= self.generation:
-            return
+            return int(generation)
         self._take_sources(connection)
         self._take_segments(connection)
         self.generation = generation
+        return int(generation)
 
     def _take_sources(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute(

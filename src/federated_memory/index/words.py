@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import re2
 
 # Scripts written without spaces, and Hangul, whose particles are attached to its words.
 UNSPACED = (
@@ -17,10 +22,8 @@ UNSPACED = (
 )
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
-_HUMP_INSIDE = re.compile("[a-z0-9][A-Z]|[A-Z][A-Z][a-z]")
 _LANGUAGE = re.compile(r"(?<![0-9A-Za-z])([A-Za-z])(\+\+|#)(?!\w)")
 _SIGNS = {"++": "plusplus", "#": "sharp"}
-_NOT_WORD = re.compile("[^0-9A-Za-z]")
 _LONGEST_NAME = 80
 _MOST_NAMES = 400
 _NAME_WORD = re.compile(r"[^\W_]+")
@@ -29,31 +32,37 @@ _SAID_BY = "saidby"
 """Before a name it makes a word that nobody types and no text holds."""
 
 
+def _over_bytes(pattern: str) -> Any:
+    """Every row is looked through: RE2 does it in a quarter of the time that `re` takes."""
+    options = re2.Options()
+    options.never_capture = True
+    return re2.compile(pattern, options)
+
+
+_HUMPED_NAME = _over_bytes("[0-9A-Za-z]*(?:[a-z0-9][A-Z]|[A-Z][A-Z][a-z])[0-9A-Za-z]*")
+_LANGUAGE_INSIDE = _over_bytes(r"[A-Za-z](?:\+\+|#)")
+
+
 def indexed(text: str) -> str:
     """What stands in the table of words for `text`."""
-    added: list[str] = []
-    if _HUMP_INSIDE.search(text):
-        added += _humps(text)
-    if "++" in text or "#" in text:
+    data = text.encode("utf-8", "replace")
+    added = _humps(data)
+    if _LANGUAGE_INSIDE.search(data):
         added += {f"{letter}{_SIGNS[signs]}" for letter, signs in _LANGUAGE.findall(text)}
     if not text.isascii():
         text = _UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFC", text))
     return f"{text}\n{' '.join(added)}" if added else text
 
 
-def _humps(text: str) -> list[str]:
+def _humps(data: bytes) -> list[str]:
     """The distinct names with humps, in parts."""
-    names: dict[str, None] = {}
-    at = 0
-    while (found := _HUMP_INSIDE.search(text, at)) and len(names) < _MOST_NAMES:
-        start = found.start()
-        while start > at and text[start - 1].isascii() and text[start - 1].isalnum():
-            start -= 1
-        ending = _NOT_WORD.search(text, found.end())
-        at = ending.start() if ending else len(text)
-        if at - start <= _LONGEST_NAME:
-            names[text[start:at]] = None
-    return [" ".join(HUMP.split(name)) for name in names]
+    names = dict.fromkeys(_HUMPED_NAME.findall(data))
+    return [_in_parts(name) for name in islice(names, _MOST_NAMES) if len(name) <= _LONGEST_NAME]
+
+
+@lru_cache(4096)
+def _in_parts(name: bytes) -> str:
+    return " ".join(HUMP.split(name.decode()))
 
 
 def _pairs(run: re.Match[str]) -> str:
@@ -90,8 +99,9 @@ def language(letter: str, signs: str) -> str:
     return f'"{letter}{_SIGNS[signs]}"'
 
 
-def grams_of(text: str, most: int = 48) -> list[str]:
-    """Runs of three characters that stand in every row that holds `text`, at most so many, spread over it."""
+def grams_of(text: str, most: int = 12) -> list[str]:
+    """Runs of three characters that stand in every row that holds `text`, at most so many, spread over it: each costs
+    time, and after a dozen hardly a row is left that holds all of them and not the text."""
     grams = list(dict.fromkeys(text[at : at + 3] for at in range(len(text) - 2)))
     usable = [gram for gram in grams if "\0" not in gram and "\ufffd" not in gram]
     step = max(1, -(-len(usable) // most))

@@ -8,12 +8,21 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Literal
 
+import orjson
+
 from federated_memory.auth.caller import Caller
 from federated_memory.names import fold, parse_session_id
 from federated_memory.search import Found, Hit, parse_query
 from federated_memory.search.snippet import shortened
 from federated_memory.service.core import Core
-from federated_memory.service.pages import DEFAULT_MAX_BYTES, decode_cursor, encode_cursor, fit_rows
+from federated_memory.service.pages import (
+    DEFAULT_MAX_BYTES,
+    ENVELOPE_BYTES,
+    decode_cursor,
+    encode_cursor,
+    fit_rows,
+    json_bytes,
+)
 from federated_memory.service.results import HitRow, Hits, MemoryHit, MemoryHits
 from federated_memory.service.times import parse_since, parse_until
 from federated_memory.store.registry import Workspace
@@ -27,6 +36,8 @@ _READERS: dict[str, Literal["read_knowledge", "get_overview", "read_session"]] =
 }  # fmt: skip
 _ROOMS = (300, 220, 160, 110, 70)
 """Lengths of snippets to try."""
+_USUAL_ROW_BYTES = 360
+"""What a row takes when snippets are short; if there is room for more, it is looked for then."""
 _LEAST_ROW_BYTES = 120
 """What no row of an answer is smaller than: more are not looked for than could fit."""
 
@@ -121,7 +132,8 @@ class Searching:
         order = f"memory:{mode}"
         chosen = self._chosen(caller, workspace_id, project=project, machine=machine, tool=tool)
         workspaces = {workspace.workspace_id: workspace for workspace in chosen}
-        found = self._core.search.memory(
+        search = partial(
+            self._core.search.memory,
             parse_query(query, mode),
             list(workspaces),
             kinds=[kind for kind in kinds or KINDS if kind != "memory"],
@@ -129,11 +141,20 @@ class Searching:
             role=role,
             since=parse_since(since),
             until=parse_until(until),
-            limit=_looked_for(limit, max_bytes, workspaces.values()),
-            after=_position(cursor, order),
             cancelled=cancelled,
         )
-        rows = _fitted([_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes)
+        most = _looked_for(limit, max_bytes, workspaces.values())
+        found = search(limit=min(most, max_bytes // _USUAL_ROW_BYTES + 1), after=_position(cursor, order))
+
+        def fitted() -> list[MemoryHit]:
+            return _fitted(
+                [_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes
+            )
+
+        rows = fitted()
+        if len(rows) == len(found.hits) < most and found.next is not None and found.is_complete:
+            found = found.followed_by(search(limit=most - len(rows), after=found.next))
+            rows = fitted()
         if len(rows) < len(found.hits):
             found = found.first(len(rows))
         return MemoryHits(
@@ -214,16 +235,23 @@ def _memory_row(hit: Hit, mode: Mode, workspace: Workspace) -> MemoryHit:
 
 def _fitted(rows: Sequence[MemoryHit], limit: int, max_bytes: int) -> list[MemoryHit]:
     """As many rows as fit, with the longest snippets that let all of them in, if any do."""
-    fitting: list[MemoryHit] = []
+    rows = rows[:limit]
+    framing = [len(orjson.dumps(row.as_dict())) + 1 - json_bytes(row.snippet) - json_bytes(row.title) for row in rows]
     for room in _ROOMS:
-        short = [
-            row.model_copy(update={"snippet": shortened(row.snippet, room), "title": cut_title(row.title, room)})
-            for row in rows
-        ]
-        fitting, is_cut = fit_rows(short, limit, max_bytes)
-        if not is_cut:
+        texts = [(shortened(row.snippet, room), cut_title(row.title, room)) for row in rows]
+        fitting = 0
+        used = ENVELOPE_BYTES
+        for bytes_around, (excerpt, title) in zip(framing, texts, strict=True):
+            used += bytes_around + json_bytes(excerpt) + json_bytes(title)
+            if fitting and used > max_bytes:
+                break
+            fitting += 1
+        if fitting == len(rows):
             break
-    return fitting
+    return [
+        row.model_copy(update={"snippet": excerpt, "title": title})
+        for row, (excerpt, title) in zip(rows[:fitting], texts, strict=False)
+    ]
 
 
 def cut_title(title: str, room: int) -> str:
