@@ -10,10 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import islice
-from typing import Any
-
-import re2
+from string import ascii_lowercase, ascii_uppercase, digits
 
 # Scripts written without spaces, and Hangul, whose particles are attached to its words.
 UNSPACED = (
@@ -22,7 +19,7 @@ UNSPACED = (
 )
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
-_LANGUAGE = re.compile(r"(?<![0-9A-Za-z])([A-Za-z])(\+\+|#)(?!\w)")
+_LANGUAGE = re.compile(r"(?<![0-9A-Za-z])[A-Za-z](?:\+\+|#)(?!\w)")
 _SIGNS = {"++": "plusplus", "#": "sharp"}
 _LONGEST_NAME = 80
 _MOST_NAMES = 400
@@ -31,33 +28,52 @@ _MOST_NAME_WORDS = 4
 _SAID_BY = "saidby"
 """Before a name it makes a word that nobody types and no text holds."""
 
-
-def _over_bytes(pattern: str) -> Any:
-    """Every row is looked through: RE2 does it in a quarter of the time that `re` takes."""
-    options = re2.Options()
-    options.never_capture = True
-    return re2.compile(pattern, options)
-
-
-_HUMPED_NAME = _over_bytes("[0-9A-Za-z]*(?:[a-z0-9][A-Z]|[A-Z][A-Z][a-z])[0-9A-Za-z]*")
-_LANGUAGE_INSIDE = _over_bytes(r"[A-Za-z](?:\+\+|#)")
+_LETTERS = bytes.maketrans(bytes(range(256)), bytes(
+    ord("U") if chr(code) in ascii_uppercase else ord("l") if chr(code) in ascii_lowercase + digits else ord(" ")
+    for code in range(256)
+))  # fmt: skip
+"""Capitals as `U`, small letters and digits as `l`, all else as spaces."""
 
 
 def indexed(text: str) -> str:
     """What stands in the table of words for `text`."""
     data = text.encode("utf-8", "replace")
     added = _humps(data)
-    if _LANGUAGE_INSIDE.search(data):
-        added += {f"{letter}{_SIGNS[signs]}" for letter, signs in _LANGUAGE.findall(text)}
+    added += _languages(text)
     if not text.isascii():
         text = _UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFC", text))
     return f"{text}\n{' '.join(added)}" if added else text
 
 
 def _humps(data: bytes) -> list[str]:
-    """The distinct names with humps, in parts."""
-    names = dict.fromkeys(_HUMPED_NAME.findall(data))
-    return [_in_parts(name) for name in islice(names, _MOST_NAMES) if len(name) <= _LONGEST_NAME]
+    """The distinct names with humps, in parts. A regular expression would take four times as long."""
+    shape = data.translate(_LETTERS)
+    inside, last = shape.find(b"lU"), shape.find(b"UUl")
+    names: dict[bytes, None] = {}
+    while (inside >= 0 or last >= 0) and len(names) < _MOST_NAMES:
+        at = last if inside < 0 or 0 <= last < inside else inside
+        start = shape.rfind(b" ", 0, at) + 1
+        end = shape.find(b" ", at)
+        end = end if end >= 0 else len(shape)
+        if end - start <= _LONGEST_NAME:
+            names[data[start:end]] = None
+        if 0 <= inside < end:
+            inside = shape.find(b"lU", end)
+        if 0 <= last < end:
+            last = shape.find(b"UUl", end)
+    return [parts for parts in map(_in_parts, names) if " " in parts]  # others are capitals and a digit
+
+
+def _languages(text: str) -> list[str]:
+    """The distinct names of languages that end in signs, spelled out."""
+    names: dict[str, None] = {}
+    for signs, spelled in _SIGNS.items():
+        at = text.find(signs)
+        while at >= 0:
+            if at and _LANGUAGE.match(text, at - 1):
+                names[text[at - 1] + spelled] = None
+            at = text.find(signs, at + len(signs))
+    return list(names)
 
 
 @lru_cache(4096)
