@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -138,28 +138,31 @@ class Rows:
 class RowScope:
     """Which rows count: those of some sources, of some speakers; all ranges of row numbers, newest first."""
 
-    def __init__(self, library: Library, wanted: Callable[[Source], bool] | None, speakers: frozenset[int]) -> None:
-        """`wanted` None: every source. `speakers` empty: every speaker."""
+    def __init__(
+        self,
+        library: Library,
+        wanted: Callable[[Source], bool] | None,
+        speakers: frozenset[int],
+        kinds: Collection[str] = (),
+    ) -> None:
+        """`wanted` None: every source. `speakers` empty: every speaker. `kinds`, if any: of these, for `count`."""
         self._library = library
         self._speakers = speakers
         starts, segments = library.starts, library.segments
         top = segments[-1].last_row if segments else 0
+        sources = [source for source in list(library.sources.values()) if source.etag]
         self.allowed: set[int] | None = None
         self.ranges: list[tuple[int, int]] = [(starts[0], top)] if starts else []
         if wanted is not None:
-            self.allowed = {source.id for source in list(library.sources.values()) if source.etag and wanted(source)}
+            sources = [source for source in sources if wanted(source)]
+            self.allowed = {source.id for source in sources}
             self.ranges = self._ranges_of(self.allowed)
         elif speakers:
-            self.allowed = {source.id for source in list(library.sources.values()) if source.etag}
+            self.allowed = {source.id for source in sources}
         self.lowest = self.ranges[-1][0] if self.ranges else 0
         self.highest = self.ranges[0][1] if self.ranges else 0
-
-    @property
-    def count(self) -> int:
-        """How many rows there are, about."""
-        if self.allowed is None:
-            return self.highest - self.lowest + 1
-        return sum(self._library.sources[number].rows for number in self.allowed)
+        self.count = sum(source.rows for source in sources if not kinds or source.kind in kinds)
+        """How many rows there are."""
 
     def _ranges_of(self, allowed: set[int]) -> list[tuple[int, int]]:
         """What their segments span, newest first; small gaps are bridged, and many ranges become one."""

@@ -261,6 +261,10 @@ def _entries(
     alternatives: bool,
 ) -> list[Entry]:
     source = tally.source
+    if not alternatives and len(windows) < 2:
+        worth, best = (-windows[0][0], (windows[0][1],)) if windows else (0.0, ())
+        score = round(dated * (worth + tally.whole) / sums.all, 6)
+        return [Entry(score, source.at, source.kind, source.workspace_id, source.key, best)]
     chosen: list[tuple[float, int]] = []
     for negative, row in windows:
         if all(abs(row - other) > 1 for _, other in chosen):

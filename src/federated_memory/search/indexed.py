@@ -35,6 +35,7 @@ from federated_memory.store.documents import Documents
 from federated_memory.store.root import Root
 
 _KEPT_RANKINGS = 32
+_KEPT_SCOPES = 8
 _LEAST_AHEAD = 4
 _SCANNED = 100
 _SCAN_SHARE = 1.6
@@ -84,6 +85,7 @@ class Indexed:
         self._lag = LagFinder(root.feed, documents, archives, follower)
         self._lock = threading.Lock()
         self._rankings: OrderedDict[str, _Ranking] = OrderedDict()
+        self._scopes: OrderedDict[tuple[object, ...], RowScope] = OrderedDict()
         self._marking = Marking()
 
     def close(self) -> None:
@@ -149,21 +151,42 @@ class Indexed:
     def _indexed(
         self, view: View, query: Ranked, terms: Sequence[Term], wanted: Wanted, lag: Lag
     ) -> tuple[Evidence, list[Entry]]:
-        is_wanted = filter_of(view.library, wanted, lag)
-        speakers = frozenset(number for number, role in ROLES.items() if role == wanted.scope.role)
-        scope = RowScope(view.library, is_wanted, speakers if wanted.scope.role else frozenset())
+        is_wanted = filter_of(wanted, lag)
         tables: list[Table] = []
         if wanted.kinds & DOCUMENT_KINDS and wanted.scope.role is None:
             tables.append("written")
         if "session" in wanted.kinds:
             tables.append("spoken")
+        scope = self._row_scope(view.library, wanted, lag, tables, is_wanted)
         evidence = gather(view, terms, query.terms.excluded, scope, tables)
         has_times = wanted.scope.since is not None or wanted.scope.until is not None
         found = rank(
-            view.library, evidence, is_wanted or _everything, per_source=wanted.per_source, alternatives=has_times,
-            days=query.days,
-        )  # fmt: skip
+            view.library, evidence, is_wanted, per_source=wanted.per_source, alternatives=has_times, days=query.days
+        )
         return evidence, found
+
+    def _row_scope(
+        self, library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Table], is_wanted: Callable[[Source], bool]
+    ) -> RowScope:
+        """The rows that count; kept for the next search of the same kind, as long as nothing new is indexed."""
+        key = (id(library), library.generation, wanted.workspace_ids, wanted.kinds, wanted.scope)
+        with self._lock:
+            known = self._scopes.get(key)
+        if known is not None and not lag.keys:
+            return known
+        speakers = frozenset(number for number, role in ROLES.items() if role == wanted.scope.role)
+        found = RowScope(
+            library,
+            is_wanted if _limits_rows(library, wanted, lag, tables) else None,
+            speakers if wanted.scope.role else frozenset(),
+            wanted.kinds,
+        )
+        if not lag.keys:
+            with self._lock:
+                self._scopes[key] = found
+                while len(self._scopes) > _KEPT_SCOPES:
+                    self._scopes.popitem(last=False)
+        return found
 
     def _scanned(self, query: Ranked, wanted: Wanted, lag: Lag, budget: Budget) -> tuple[list[Entry], str]:
         """What the index does not hold, searched in the files; and what went wrong."""
@@ -245,7 +268,7 @@ class Indexed:
         with self._index.view(budget.is_spent) as view:
             wanted = Wanted(workspace_ids, frozenset({"session"}), scope)
             lag = self._lag.find(state, view.library, workspace_ids, wanted.kinds)
-            is_wanted = filter_of(view.library, wanted, lag) or _everything
+            is_wanted = filter_of(wanted, lag)
             sources = [
                 source
                 for source in list(view.library.sources.values())
@@ -255,18 +278,18 @@ class Indexed:
         return Candidates(self._archives, look, view.library, texts, sources, lag.sessions), lag.note
 
 
-def _everything(_: Source) -> bool:
-    return True
+def _limits_rows(library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Table]) -> bool:
+    """Whether the tables that are asked hold rows that do not count."""
+    scope = wanted.scope
+    is_limited = bool(lag.keys or scope.session_id) or scope.since is not None or scope.until is not None
+    written = library.kinds - {"session"} if "written" in tables else set()
+    return is_limited or not library.workspaces <= set(wanted.workspace_ids) or not written <= wanted.kinds
 
 
-def filter_of(library: Library, wanted: Wanted, lag: Lag) -> Callable[[Source], bool] | None:
-    """Which sources count; None when all do."""
+def filter_of(wanted: Wanted, lag: Lag) -> Callable[[Source], bool]:
+    """Which sources count."""
     ids = set(wanted.workspace_ids)
     scope = wanted.scope
-    has_all_kinds = {"session", *DOCUMENT_KINDS} <= wanted.kinds
-    is_limited = bool(lag.keys or scope.session_id) or scope.since is not None or scope.until is not None
-    if library.workspaces <= ids and has_all_kinds and not is_limited:
-        return None
 
     def is_wanted(source: Source) -> bool:
         if source.workspace_id not in ids or source.kind not in wanted.kinds or lag.covers(source):
