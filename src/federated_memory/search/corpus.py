@@ -46,8 +46,7 @@ class Corpus:
         self._documents = documents
         self._workspace_ids = tuple(dict.fromkeys(workspace_ids))
         self._folders: dict[tuple[str, ...], Folder] = {}
-        self._known: dict[Key, Document] = {document.key: document for document in self._all_known()}
-        self._named = {"/".join((key.workspace_id, *key.folders, key.name)).encode(): key for key in self._known}
+        self._known: dict[Key, Document] | None = None
 
     def __enter__(self) -> Corpus:
         return self
@@ -57,18 +56,31 @@ class Corpus:
     ) -> None:
         self._close_folders()
 
+    def known(self) -> Collection[Document]:
+        """The documents as they were last seen."""
+        if self._known is None:
+            self._known = {document.key: document for document in self._all_known()}
+        return self._known.values()
+
     def _all_known(self) -> Iterator[Document]:
         if self._only is not None:
-            found = map(self._documents.find, self._only)
-            yield from (document for document in found if document is not None and not document.deleted)
+            yield from (document for document in map(self._find, self._only) if document is not None)
             return
         for workspace_id in self._workspace_ids:
             yield from self._documents.list(workspace_id, "knowledge")
             yield from self._documents.list(workspace_id, "overview")
 
-    def known(self) -> Iterable[Document]:
-        """The documents as they were last seen."""
-        return self._known.values()
+    def _find(self, key: Key) -> Document | None:
+        if self._known is not None:
+            return self._known.get(key)
+        document = self._documents.find(key)
+        return None if document is None or document.deleted else document
+
+    def has_few(self, most: int) -> bool:
+        """Whether there are at most so many."""
+        if self._only is not None:
+            return len(self._only) <= most
+        return sum(self._documents.count(workspace_id, most + 1) for workspace_id in self._workspace_ids) <= most
 
     def ripgrep(self, options: Sequence[str], pattern: str, separator: bytes) -> Iterator[bytes]:
         """What ripgrep prints about the documents, piece by piece; `key_of` knows the names.
@@ -114,21 +126,19 @@ class Corpus:
 
     def key_of(self, name: bytes) -> Key | None:
         """The document that a file ripgrep names holds, unless the name is not legal."""
-        key = self._named.get(name)
-        if key is None:
-            workspace_id, _, rest = name.decode("utf-8", "replace").partition("/")
-            kind, _, path = rest.partition("/")
-            if rest == OVERVIEW:
-                return Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
-            if kind == "knowledge" and not document_path_problem(path):
-                return Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
-        return key
+        workspace_id, _, rest = name.decode("utf-8", "replace").partition("/")
+        kind, _, path = rest.partition("/")
+        if rest == OVERVIEW:
+            return Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
+        if kind == "knowledge" and not document_path_problem(path):
+            return Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
+        return None
 
     def current(self, keys: Iterable[Key]) -> list[Document]:
         """What is known of these documents, brought up to their files; those that are gone are left out."""
         found: list[Document] = []
         for key in keys:
-            document = self._known.get(key)
+            document = self._find(key)
             if document is None or document.stamp != self._stamp(key):
                 if self.budget.is_spent():
                     self.problem = self.budget.reason
