@@ -27,10 +27,12 @@ from federated_memory.service.core import Core
 from federated_memory.service.observer import Observer
 from federated_memory.service.services import Services, build_services
 from federated_memory.settings import Settings
+from federated_memory.store.aliases import ProjectAliases
 from federated_memory.store.archive import Archives
 from federated_memory.store.audit import Audit
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
+from federated_memory.store.memories import Memories
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
@@ -40,6 +42,7 @@ from federated_memory.web.client_files import ClientFiles
 from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
+from federated_memory.web.memories import MemoryRoutes
 from federated_memory.web.metrics import metrics_route
 from federated_memory.web.observed import Observed
 from federated_memory.web.problems import ERROR_HANDLERS
@@ -100,6 +103,8 @@ def open_services(settings: Settings) -> Services:
             policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
             audit=Audit(root.meta, max_bytes=settings.audit_bytes, keep=settings.audit_files),
             tombstones=tombstones,
+            memories=Memories(documents, tombstones),
+            aliases=ProjectAliases(root),
         )
         journal.recover()
     except BaseException:
@@ -143,6 +148,7 @@ def build_app(services: Services) -> App:
         routes=[
             *inner.routes,
             *Routes(services).all(),
+            *MemoryRoutes(services).all(),
             *EnrolRoutes(services).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
