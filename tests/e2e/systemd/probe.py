@@ -393,9 +393,10 @@ def a_unit_without_its_credential_says_which() -> None:
     secret.rename(secret.with_suffix(".away"))
     run("systemctl", "restart", UNIT, code=None)
     assert prop("ActiveState") != "active"
-    shown = run("systemctl", "status", "--no-pager", UNIT, code=None)
-    assert str(secret) in shown, shown
-    assert f"{secret} was not met" in run(str(DEPLOY / "release.sh"), "switch", running, code=1)
+    if int(run("systemctl", "--version").split()[1]) >= 252:
+        shown = run("systemctl", "status", "--no-pager", UNIT, code=None)
+        assert str(secret) in shown, shown
+    assert f"{secret} is missing or empty" in run(str(DEPLOY / "release.sh"), "switch", running, code=1)
     secret.with_suffix(".away").rename(secret)
     run("systemctl", "start", UNIT)
     wait_until(lambda: get("/readyz") == 200, "it runs again")
