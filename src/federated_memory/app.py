@@ -21,6 +21,7 @@ from federated_memory.auth.policy import Policy
 from federated_memory.auth.tokens import Tokens
 from federated_memory.index import Follower, Index
 from federated_memory.index.file import IndexFile
+from federated_memory.operate.migrate import migrate
 from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
@@ -65,11 +66,12 @@ class App:
 
 
 def open_services(settings: Settings) -> Services:
-    """Open the root and finish what a crash interrupted; `close_services` gives the root back.
+    """Open the root, of an older format too, and finish what a crash interrupted; `close_services` gives it back.
 
     Raises:
         Locked, UnsupportedFormat: The root cannot be used, and why.
     """
+    migrate(settings.root)
     root = Root(settings.root, min_free_bytes=settings.min_free_bytes)
     try:
         root.install_content(content_folder())
