@@ -89,7 +89,7 @@ class Purging:
             raise NotFound(f"No memory {memory_id} in {workspace_id}", hint="See list_memories")
         done = Purged()
         for row in rows:
-            self._tombstones.add(workspace_id, "memory", [memory_id], actor)
+            self._tombstones.add(workspace_id, "memory", row.marks, actor)
             for key in (Key(workspace_id, "memory", DocumentPath(row.file)),
                         Key(workspace_id, "tombstone", DocumentPath(f"{memory_id}.md"))):  # fmt: skip
                 with suppress(NotFound):
