@@ -15,6 +15,7 @@ from federated_memory.errors import InvalidArgument, InvalidName
 
 WorkspaceId = NewType("WorkspaceId", str)
 SessionId = NewType("SessionId", str)
+RoomName = NewType("RoomName", str)
 DocumentPath = NewType("DocumentPath", str)
 ETag = NewType("ETag", str)
 """SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
@@ -45,6 +46,11 @@ def parse_workspace_id(text: str) -> WorkspaceId:
 def parse_session_id(text: str) -> SessionId:
     """The id of an agent's native session id: lower-cased, then held to the rules of every id."""
     return SessionId(_parse_id(text.lower() if text.isascii() else text, "session id"))
+
+
+def parse_room_name(text: str) -> RoomName:
+    """Raises: InvalidName: as for workspace ids."""
+    return RoomName(_parse_id(text, "room name"))
 
 
 def _parse_id(text: str, what: str) -> str:

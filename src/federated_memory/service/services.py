@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from federated_memory.service.brief import Briefing
+from federated_memory.service.collaboration import Collaboration, build_collaboration
 from federated_memory.service.core import Core
 from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.operations import Operations
+from federated_memory.service.rooms import RoomService
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
@@ -30,6 +32,11 @@ class Services:
     secrets: Secrets
     status: StatusService
     operations: Operations
+    collaboration: Collaboration
+
+    @property
+    def rooms(self) -> RoomService:
+        return self.collaboration.rooms
 
 
 def build_services(core: Core) -> Services:
@@ -47,4 +54,5 @@ def build_services(core: Core) -> Services:
         secrets=secrets,
         status=StatusService(core, secrets),
         operations=Operations(core),
+        collaboration=build_collaboration(core),
     )

@@ -20,6 +20,7 @@ from federated_memory.store.changes import Actor
 from federated_memory.store.document import Key
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
+from federated_memory.store.rooms import purge_from_rooms
 from federated_memory.store.root import Root
 from federated_memory.store.tombstones import Tombstones
 
@@ -126,6 +127,7 @@ class Purging:
                     tables = {row[0] for row in transaction.execute("SELECT name FROM sqlite_master")}
                     for table in {"journal", "documents", "archives", "counts", "secret_findings"} & tables:
                         transaction.execute(f"DELETE FROM {table} WHERE workspace_id = ?", (workspace_id,))
+                    purge_from_rooms(transaction, tables, workspace_id)
                     self._root.feed.append(transaction, workspace_id, "workspace", workspace_id, "purged", actor)
                     transaction.execute("DELETE FROM counts WHERE workspace_id = ?", (workspace_id,))
         return done
