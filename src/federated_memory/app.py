@@ -14,6 +14,7 @@ import anyio.to_thread
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from federated_memory.auth.binding import Bindings
@@ -43,18 +44,22 @@ from federated_memory.web.client_files import ClientFiles
 from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
+from federated_memory.web.long_calls import LongCalls
 from federated_memory.web.memories import MemoryRoutes
 from federated_memory.web.metrics import metrics_route
 from federated_memory.web.observed import Observed
 from federated_memory.web.problems import ERROR_HANDLERS
+from federated_memory.web.rooms import RoomRoutes
 from federated_memory.web.routes import Routes
 from federated_memory.web.streams import Streams
+from federated_memory.web.tasks import TaskRoutes
 
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
 _SECRETS_SECONDS = 5.0
 """Nobody waits for the counts, and looking soon would take the processor from those who upload."""
+_TEND_SECONDS = 30.0
 _MCP_SESSION_IDLE_SECONDS = 3_600
 
 
@@ -148,9 +153,11 @@ def build_app(services: Services) -> App:
 
     starlette = Starlette(
         routes=[
-            *inner.routes,
+            *(_with_streams(route, server) for route in inner.routes),
             *Routes(services).all(),
             *MemoryRoutes(services).all(),
+            *RoomRoutes(services).all(),
+            *TaskRoutes(services).all(),
             *EnrolRoutes(services).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
@@ -173,11 +180,20 @@ async def background_work(services: Services) -> AsyncIterator[None]:
             background.start_soon(_repeat, _FLUSH_SECONDS, services.core.journal.flush)
             background.start_soon(_repeat, services.core.settings.scan_interval_seconds, lambda: _scan(services))
             background.start_soon(_repeat, _SECRETS_SECONDS, services.secrets.catch_up)
+            background.start_soon(_repeat, _TEND_SECONDS, services.collaboration.tend)
+            background.start_soon(services.collaboration.tasks.keep_leases)
             yield
             background.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(services.core.index.stop)
+
+
+def _with_streams(route: BaseRoute, server: MemoryServer) -> BaseRoute:
+    """The MCP endpoint, whose long calls are answered by a stream."""
+    if isinstance(route, Route):
+        route.app = LongCalls(route.app, server.long_tools)
+    return route
 
 
 def content_folder() -> Path:

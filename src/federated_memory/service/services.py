@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from federated_memory.service.brief import Briefing
+from federated_memory.service.collaboration import Collaboration, build_collaboration
 from federated_memory.service.core import Core
 from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.memories import MemoryService
 from federated_memory.service.memory_scope import MemoryScopes
 from federated_memory.service.operations import Operations
+from federated_memory.service.rooms import RoomService
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
@@ -33,12 +35,18 @@ class Services:
     status: StatusService
     operations: Operations
     memories: MemoryService
+    collaboration: Collaboration
+
+    @property
+    def rooms(self) -> RoomService:
+        return self.collaboration.rooms
 
 
 def build_services(core: Core) -> Services:
     knowledge = Knowledge(core)
     secrets = Secrets(core)
-    scopes = MemoryScopes(core)
+    collaboration = build_collaboration(core)
+    scopes = MemoryScopes(core, collaboration.rooms.rooms_of)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
@@ -52,4 +60,5 @@ def build_services(core: Core) -> Services:
         status=StatusService(core, secrets),
         operations=Operations(core),
         memories=MemoryService(core, scopes),
+        collaboration=collaboration,
     )
