@@ -13,6 +13,7 @@ from federated_memory.store.registry import Registry, Workspace
 
 WRITERS: tuple[Role, ...] = ("ai", "admin")
 UPLOADERS: tuple[Role, ...] = ("sync", "admin")
+KEY_READERS: tuple[Role, ...] = ("ai", "read", "admin")
 REGISTRARS: tuple[Role, ...] = ("ai", "sync", "admin")
 
 
@@ -27,7 +28,7 @@ class Policy:
         """Raises: Forbidden: the caller's token has none of these roles."""
         allowed = tuple(roles)
         if caller.role not in allowed:
-            raise self._denied(
+            raise self.denied(
                 caller,
                 "role",
                 Forbidden(f"A token of role {caller.role} may not do this", hint="It takes " + " or ".join(allowed)),
@@ -52,12 +53,12 @@ class Policy:
             NotFound: No such workspace.
         """
         if not caller.grant.reads(workspace_id):
-            raise self._denied(
+            raise self.denied(
                 caller, "read_glob", Forbidden(f"This token may not read {workspace_id}", hint="Ask for a read glob")
             )
         workspace = self._registry.get(workspace_id)
         if not caller.grant.reads(workspace.workspace_id):  # named by an id that it had before
-            raise self._denied(
+            raise self.denied(
                 caller, "read_glob", Forbidden(f"This token may not read {workspace_id}", hint="Ask for a read glob")
             )
         return workspace
@@ -76,14 +77,14 @@ class Policy:
             try:
                 given = self.bindings.parse(binding, caller.grant.fingerprint)
             except NotBound as error:
-                raise self._denied(caller, "bad_binding", error) from None
+                raise self.denied(caller, "bad_binding", error) from None
             if held and held.workspace_id != given.workspace_id:
                 raise self._bound_elsewhere(caller, held.workspace_id)
             held = given
         workspace_id = held.workspace_id if held else caller.grant.only_workspace
         workspace = self._registry.find(workspace_id) if workspace_id else None
         if workspace is None:
-            raise self._denied(
+            raise self.denied(
                 caller,
                 "not_bound",
                 NotBound(
@@ -105,7 +106,7 @@ class Policy:
         workspace = self.writer(caller, binding)
         meant = self._registry.find(workspace_id)
         if workspace.workspace_id != (meant.workspace_id if meant else workspace_id):
-            raise self._denied(
+            raise self.denied(
                 caller, "bound_elsewhere",
                 Forbidden(f"This binding is not for {workspace_id}", hint="Register that workspace first"),
             )  # fmt: skip
@@ -124,7 +125,7 @@ class Policy:
                 raise Forbidden(
                     f"Not the write token of {workspace_id}", hint="An admin gives a new one: workspace reissue"
                 )
-            raise self._denied(
+            raise self.denied(
                 caller, "no_write_token",
                 Forbidden(f"Writing {workspace_id} takes its write token", hint="Registering it first gave one"),
             )  # fmt: skip
@@ -136,7 +137,7 @@ class Policy:
             raise self._no_write_glob(caller, workspace.workspace_id)
         machine = caller.grant.machine
         if machine and fold(machine) != fold(workspace.machine):
-            raise self._denied(
+            raise self.denied(
                 caller,
                 "machine",
                 Forbidden(f"This token writes only workspaces of machine {machine}", hint="Use that machine's token"),
@@ -173,19 +174,50 @@ class Policy:
         held = self.bindings.of_session(caller.session)
         return held.workspace_id if held else caller.grant.only_workspace
 
+    def ensure_reads_key(self, caller: Caller, key: str) -> None:
+        """Raises: Forbidden: the token may not read this key of the shared state, whether it is there or not."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.reads_key(key):
+            raise self.denied(
+                caller, "key_glob", Forbidden(f"This token may not read {key}", hint="Ask for --read-keys")
+            )
+
+    def ensure_reads_keys_of(self, caller: Caller, glob: str) -> None:
+        """Raises: Forbidden: the token may not read every key that the glob can match."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.reads_all_keys_of(glob):
+            raise self.denied(
+                caller, "key_glob", Forbidden(f"This token may not read {glob}", hint="Ask for --read-keys")
+            )
+
+    def ensure_writes_key(self, caller: Caller, key: str) -> None:
+        if not caller.grant.writes_key(key):
+            raise self._no_key_glob(caller, key)
+
+    def ensure_writes_keys_of(self, caller: Caller, glob: str) -> None:
+        """Raises: Forbidden: the token may not write every key that the glob can match."""
+        if not caller.grant.writes_all_keys_of(glob):
+            raise self._no_key_glob(caller, glob)
+
+    def _no_key_glob(self, caller: Caller, key: str) -> FederatedMemoryError:
+        return self.denied(
+            caller, "key_glob", Forbidden(f"This token may not write {key}", hint="Ask for --write-keys")
+        )
+
     def _no_write_glob(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
-        return self._denied(
+        return self.denied(
             caller, "write_glob", Forbidden(f"This token may not write {workspace_id}", hint="Ask for a write glob")
         )
 
     def _bound_elsewhere(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
-        return self._denied(
+        return self.denied(
             caller,
             "bound_elsewhere",
             Conflict(f"This session is bound to {workspace_id}", hint="Start a new session for another workspace"),
         )
 
     @staticmethod
-    def _denied(caller: Caller, reason: str, error: FederatedMemoryError) -> FederatedMemoryError:
+    def denied(caller: Caller, reason: str, error: FederatedMemoryError) -> FederatedMemoryError:
+        """The error, once its refusal is logged."""
         auth_deny(caller.address, reason, caller.where)
         return error

@@ -16,6 +16,7 @@ from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.shared_state import SharedState
 from federated_memory.store.tombstones import Tombstones
 
 
@@ -34,3 +35,4 @@ class Core:
     policy: Policy
     audit: Audit
     tombstones: Tombstones
+    state: SharedState

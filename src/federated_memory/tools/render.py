@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import orjson
+
 from federated_memory.service import results as r
 from federated_memory.service.framing import fenced as _fenced
 from federated_memory.service.framing import inner as _inner
@@ -19,8 +21,13 @@ def render(result: r.Result) -> str:
     raise TypeError(type(result).__name__)
 
 
-def _more(cursor: str | None) -> str:
+def more(cursor: str | None) -> str:
     return f"\nMore: cursor={cursor}" if cursor else ""
+
+
+def as_json(value: object) -> str:
+    """Compact JSON, as short as in the structured form."""
+    return orjson.dumps(value).decode()
 
 
 def _workspace_lines(found: r.WorkspaceList) -> str:
@@ -29,7 +36,7 @@ def _workspace_lines(found: r.WorkspaceList) -> str:
         f" {row.last_activity[:16]})"
         for row in found.workspaces
     ]
-    return f"{found.total} workspaces\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{found.total} workspaces\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -56,7 +63,7 @@ def _(found: r.DocumentList) -> str:
     lines = [
         f"- {_line(row.path)}: {_line(row.title)} ({row.bytes} bytes, {row.updated_at})" for row in found.documents
     ]
-    return f"{found.total} documents in {found.workspace_id}\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{found.total} documents in {found.workspace_id}\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -86,7 +93,7 @@ def _(done: r.DocumentDeleted) -> str:
 @render.register
 def _(found: r.History) -> str:
     lines = [f"- {row.version}: {row.operation} by {row.by} at {row.at}, etag {row.etag}" for row in found.versions]
-    text = f"{found.workspace_id} {_line(found.path)}\n" + "\n".join(lines) + _more(found.next_cursor)
+    text = f"{found.workspace_id} {_line(found.path)}\n" + "\n".join(lines) + more(found.next_cursor)
     if found.diff is not None:
         text += "\nDiff (data):\n" + _fenced(found.diff) + (" (cut)" if found.truncated else "")
     return text
@@ -98,7 +105,7 @@ def _(found: r.SessionList) -> str:
         f"- {row.session_id} in {row.workspace_id}: {_line(row.title)} ({row.started_at}, {row.lines} lines)"
         for row in found.sessions
     ]
-    return f"{len(lines)} sessions, newest first\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{len(lines)} sessions, newest first\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -122,7 +129,7 @@ def _(found: r.Hits) -> str:
     for hit in found.hits:
         where = f"session {hit.session_id}" if hit.session_id else _line(hit.path or "overview")
         lines.append(f"- {hit.workspace_id} {where} offset={hit.offset} {hit.at[:16]} {_line(hit.snippet)}")
-    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + more(found.next_cursor)
     return text + _noted(found.complete, found.note)
 
 
@@ -147,7 +154,7 @@ def _(found: r.MemoryHits) -> str:
             f"- {hit.workspace_id} ({_line(hit.project)}) {_line(hit.title)}, {hit.at[:16]}{who}: {_line(hit.snippet)}"
             f" [{hit.read_with} {what} offset={hit.offset}]"
         )
-    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + more(found.next_cursor)
     return text + _noted(found.complete, found.note)
 
 

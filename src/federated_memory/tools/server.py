@@ -21,10 +21,11 @@ from federated_memory.names import shown
 from federated_memory.service.observer import Observer
 from federated_memory.service.results import Nothing
 from federated_memory.service.services import Services
-from federated_memory.tools import briefing, reading, writing
+from federated_memory.tools import briefing, reading, state, writing
 from federated_memory.tools.context import caller_of_request
 from federated_memory.tools.notices import Notices
 from federated_memory.tools.serving import serve_documents
+from federated_memory.tools.state_resources import StateNotices
 from federated_memory.tools.toolkit import INLINE, Call, ToolSpec, as_handler, error_result, spec, with_verbatim_text
 
 INSTRUCTIONS = """\
@@ -55,7 +56,8 @@ class MemoryServer(MCPServer[dict[str, Any]]):
             subscriptions=self._bus,
         )
         self.notices = Notices(services.core.root, self._bus)
-        serve_documents(self._lowlevel_server, self, services, self.notices, self._bus)
+        self.state_notices = StateNotices(services.core.state, self.notices, self._bus)
+        serve_documents(self._lowlevel_server, self, services, self.notices, self.state_notices, self._bus)
         self._specs: dict[str, ToolSpec] = {}
         self._limiters: dict[str, anyio.CapacityLimiter] = {}
         self._services = services
@@ -104,6 +106,8 @@ def _offered(toolsets: Sequence[str], with_noop: bool) -> Iterable[ToolSpec]:
         yield from briefing.TOOLS
         yield from reading.TOOLS
         yield from writing.TOOLS
+    if {"state", "all"} & set(toolsets):
+        yield from state.TOOLS
     if with_noop:
         yield spec(noop, "Nothing", lane=INLINE)
 

@@ -16,9 +16,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from federated_memory.auth.caller import CALLER, Caller
+from federated_memory.auth.tokens import Scopes
 from federated_memory.errors import InvalidArgument
 from federated_memory.names import ETag, WorkspaceId, parse_workspace_id, shown
-from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
+from federated_memory.service.pages import DEFAULT_MAX_BYTES
 from federated_memory.service.searching import Kind, Mode
 from federated_memory.service.services import Services
 from federated_memory.store.document import ANY
@@ -33,12 +34,12 @@ from federated_memory.web.transfer import (
     if_match_of,
     in_thread,
     integer,
+    paging,
     read_small,
     receive_upload,
     when_free,
 )
 
-_MAX_PAGE_BYTES = 4 * 1024**2
 _SEARCHES = 4
 """How many go on at once; others wait, and hold up nobody else."""
 _MAX_JSON_BYTES = 16 * 1024**2
@@ -54,6 +55,10 @@ class NewToken(BaseModel):
     role: str
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    read_keys: tuple[str, ...] | None = None
+    write_keys: tuple[str, ...] | None = None
+    read_rooms: tuple[str, ...] | None = None
+    write_rooms: tuple[str, ...] | None = None
     machine: str = ""
     expires: str = ""
 
@@ -102,7 +107,7 @@ class Routes:
         service = partial(
             self._services.workspaces.list,
             machine=query.get("machine", ""), tool=query.get("tool", ""), project=query.get("project", ""),
-            **_paging(request),
+            **paging(request),
         )  # fmt: skip
         return json_response(await in_thread(service, _caller(request)))
 
@@ -134,7 +139,7 @@ class Routes:
 
     async def list_knowledge(self, request: Request) -> Response:
         service = partial(
-            self._services.knowledge.list, prefix=request.query_params.get("prefix", ""), **_paging(request)
+            self._services.knowledge.list, prefix=request.query_params.get("prefix", ""), **paging(request)
         )
         return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
 
@@ -172,7 +177,7 @@ class Routes:
         service = partial(
             self._services.knowledge.history,
             from_version=integer(request, "from_version"), to_version=integer(request, "to_version"),
-            **_paging(request),
+            **paging(request),
         )  # fmt: skip
         return json_response(await in_thread(service, _caller(request), params["workspace_id"], params["path"]))
 
@@ -182,7 +187,7 @@ class Routes:
         query = request.query_params
         service = partial(
             self._services.sessions.list,
-            tool=query.get("tool", ""), since=query.get("since"), until=query.get("until"), **_paging(request),
+            tool=query.get("tool", ""), since=query.get("since"), until=query.get("until"), **paging(request),
         )  # fmt: skip
         return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
 
@@ -253,7 +258,7 @@ class Routes:
         service = partial(
             self._services.searching.memory,
             _caller(request), query["query"], mode, kinds=kinds, role=role, cancelled=cancelled,
-            **given, **_paging(request, 20, DEFAULT_MAX_BYTES),
+            **given, **paging(request, 20, DEFAULT_MAX_BYTES),
         )  # fmt: skip
         try:
             return json_response(
@@ -276,11 +281,12 @@ class Routes:
             wanted = NewToken.model_validate(body)
         except ValidationError:
             raise InvalidArgument(
-                "Not a token", hint="Send name and role, and if need be read, write, machine, expires"
+                "Not a token", hint="Send name and role, and if need be read, write, read_keys, …, machine, expires"
             ) from None
+        scopes = Scopes(wanted.read_keys, wanted.write_keys, wanted.read_rooms, wanted.write_rooms)
         create = partial(
             self._services.tokens.create,
-            read=wanted.read, write=wanted.write, machine=wanted.machine, expires=wanted.expires,
+            read=wanted.read, write=wanted.write, machine=wanted.machine, expires=wanted.expires, scopes=scopes,
         )  # fmt: skip
         return json_response(await in_thread(create, caller, wanted.name, wanted.role), 201)
 
@@ -338,19 +344,6 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise InvalidArgument(f"{name} is not one that is known", hint="It is one of " + ", ".join(allowed))
     return value
-
-
-def _paging(request: Request, limit: int = 100, max_bytes: int = DEFAULT_MAX_BYTES * 32) -> dict[str, Any]:
-    wanted_limit = integer(request, "limit", limit)
-    wanted_bytes = integer(request, "max_bytes", max_bytes)
-    assert wanted_limit is not None
-    assert wanted_bytes is not None
-    if not 1 <= wanted_limit <= 1000 or not LEAST_MAX_BYTES <= wanted_bytes <= _MAX_PAGE_BYTES:
-        raise InvalidArgument(
-            "limit or max_bytes is out of range",
-            hint=f"limit is 1 to 1000, max_bytes {LEAST_MAX_BYTES} to {_MAX_PAGE_BYTES}",
-        )
-    return {"limit": wanted_limit, "max_bytes": wanted_bytes, "cursor": request.query_params.get("cursor")}
 
 
 def _session_etag(request: Request) -> ETag | None:
