@@ -21,13 +21,15 @@ from federated_memory.store.database import Database
 from federated_memory.store.group_commit import GroupCommit
 
 _TABLES = (Path(__file__).parent / "shared_state.sql").read_text(encoding="utf-8")
-_EPOCH_BITS = 40
-"""A restored root counts on from a number that the root it replaces has never given."""
+_EPOCH_BITS = 21
+"""A restored root, whose epoch is the second of its restoring, counts on from a number that the root it replaces has
+not given: nobody writes two million times a second. Numbers stay below 2^53, where JSON in other languages ends."""
 _COLUMNS = "c.number, c.key, c.operation, c.value, c.at, c.actor, c.workspace_id, c.expires_at"
 _PAGE = 500
 _SWEEP = 5_000
 _MOST_DUE = 500
 _FLOOR = "state_floor"
+_BASE = "state_base"
 _SCHEMAS = "state_schemas"
 
 Operation = Literal["set", "delete", "expire"]
@@ -105,8 +107,7 @@ class SharedState:
         self._wall_offset = clock() - elapsed()
         self._listeners: list[Callable[[list[StateChange]], None]] = []
         database.ensure_tables(_TABLES)
-        self._base = (feed.epoch - 1) << _EPOCH_BITS
-        self._ensure_base()
+        self._base = self._ensure_base(feed.epoch)
         self._floor = self._kept_number(_FLOOR)
         self.schemas_version = self._kept_number(_SCHEMAS)
         self.schemas = self._load_schemas()
@@ -368,9 +369,17 @@ class SharedState:
         rows = self._database.rows("SELECT pattern, version, text, at, actor FROM state_schemas")
         return {row[0]: KeySchema(*row) for row in rows}
 
-    def _ensure_base(self) -> None:
+    def _ensure_base(self, epoch: int) -> int:
+        """The number after which this epoch counts."""
+        kept = self._database.row("SELECT value FROM node WHERE key = ?", _BASE)
+        known, _, base = str(kept[0]).partition(":") if kept else ("", "", "0")
+        if known == str(epoch):
+            return int(base)
         row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'state_changes'")
-        if self._base and (row is None or row[0] < self._base):
-            with self._database.transaction(tells=False) as transaction:
-                transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'state_changes'")
-                transaction.execute("INSERT INTO sqlite_sequence VALUES ('state_changes', ?)", (self._base,))
+        given = int(row[0]) if row else 0
+        begins = max((epoch - 1) << _EPOCH_BITS, given + (1 << _EPOCH_BITS) if given else 0)
+        with self._database.transaction(tells=False) as transaction:
+            transaction.execute("DELETE FROM sqlite_sequence WHERE name = 'state_changes'")
+            transaction.execute("INSERT INTO sqlite_sequence VALUES ('state_changes', ?)", (begins,))
+            transaction.execute("INSERT OR REPLACE INTO node VALUES (?, ?)", (_BASE, f"{epoch}:{begins}"))
+        return begins

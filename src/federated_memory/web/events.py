@@ -1,6 +1,6 @@
 """`GET /api/v1/events`: server-sent events of the shared state (`?keys=GLOB`), or of the change feed.
 
-(SPEC: EVENT-1 to EVENT-6)
+(SPEC: EVENT-1 to EVENT-5)
 """
 
 from __future__ import annotations

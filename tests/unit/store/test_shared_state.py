@@ -127,9 +127,8 @@ def test_a_restored_root_never_gives_a_version_again(tmp_path: Path) -> None:
 
     assert found is not None
     assert found.number == first
-    assert head == 1 << 40
+    assert head > first + 1_000_000
     assert second == head + 1
-    assert state._base == 1 << 40
 
 
 @pytest.mark.spec("STATE-2", "EVENT-2")
