@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from federated_memory.auth.binding import Bindings
 from federated_memory.auth.caller import Caller, Role
@@ -28,7 +30,7 @@ class Policy:
         """Raises: Forbidden: the caller's token has none of these roles."""
         allowed = tuple(roles)
         if caller.role not in allowed:
-            raise self.denied(
+            raise self._denied(
                 caller,
                 "role",
                 Forbidden(f"A token of role {caller.role} may not do this", hint="It takes " + " or ".join(allowed)),
@@ -53,12 +55,12 @@ class Policy:
             NotFound: No such workspace.
         """
         if not caller.grant.reads(workspace_id):
-            raise self.denied(
+            raise self._denied(
                 caller, "read_glob", Forbidden(f"This token may not read {workspace_id}", hint="Ask for a read glob")
             )
         workspace = self._registry.get(workspace_id)
         if not caller.grant.reads(workspace.workspace_id):  # named by an id that it had before
-            raise self.denied(
+            raise self._denied(
                 caller, "read_glob", Forbidden(f"This token may not read {workspace_id}", hint="Ask for a read glob")
             )
         return workspace
@@ -77,14 +79,14 @@ class Policy:
             try:
                 given = self.bindings.parse(binding, caller.grant.fingerprint)
             except NotBound as error:
-                raise self.denied(caller, "bad_binding", error) from None
+                raise self._denied(caller, "bad_binding", error) from None
             if held and held.workspace_id != given.workspace_id:
                 raise self._bound_elsewhere(caller, held.workspace_id)
             held = given
         workspace_id = held.workspace_id if held else caller.grant.only_workspace
         workspace = self._registry.find(workspace_id) if workspace_id else None
         if workspace is None:
-            raise self.denied(
+            raise self._denied(
                 caller,
                 "not_bound",
                 NotBound(
@@ -106,7 +108,7 @@ class Policy:
         workspace = self.writer(caller, binding)
         meant = self._registry.find(workspace_id)
         if workspace.workspace_id != (meant.workspace_id if meant else workspace_id):
-            raise self.denied(
+            raise self._denied(
                 caller, "bound_elsewhere",
                 Forbidden(f"This binding is not for {workspace_id}", hint="Register that workspace first"),
             )  # fmt: skip
@@ -125,7 +127,7 @@ class Policy:
                 raise Forbidden(
                     f"Not the write token of {workspace_id}", hint="An admin gives a new one: workspace reissue"
                 )
-            raise self.denied(
+            raise self._denied(
                 caller, "no_write_token",
                 Forbidden(f"Writing {workspace_id} takes its write token", hint="Registering it first gave one"),
             )  # fmt: skip
@@ -137,7 +139,7 @@ class Policy:
             raise self._no_write_glob(caller, workspace.workspace_id)
         machine = caller.grant.machine
         if machine and fold(machine) != fold(workspace.machine):
-            raise self.denied(
+            raise self._denied(
                 caller,
                 "machine",
                 Forbidden(f"This token writes only workspaces of machine {machine}", hint="Use that machine's token"),
@@ -178,7 +180,7 @@ class Policy:
         """Raises: Forbidden: the token may not read this key of the shared state, whether it is there or not."""
         self.ensure_role(caller, KEY_READERS)
         if not caller.grant.reads_key(key):
-            raise self.denied(
+            raise self._denied(
                 caller, "key_glob", Forbidden(f"This token may not read {key}", hint="Ask for --read-keys")
             )
 
@@ -186,9 +188,15 @@ class Policy:
         """Raises: Forbidden: the token may not read every key that the glob can match."""
         self.ensure_role(caller, KEY_READERS)
         if not caller.grant.reads_all_keys_of(glob):
-            raise self.denied(
+            raise self._denied(
                 caller, "key_glob", Forbidden(f"This token may not read {glob}", hint="Ask for --read-keys")
             )
+
+    def ensure_reads_some_key(self, caller: Caller) -> None:
+        """Raises: Forbidden: the token may read no keys at all."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.key_globs_read:
+            raise self._denied(caller, "key_glob", Forbidden("This token may read no keys", hint="Ask for --read-keys"))
 
     def ensure_writes_key(self, caller: Caller, key: str) -> None:
         if not caller.grant.writes_key(key):
@@ -200,24 +208,49 @@ class Policy:
             raise self._no_key_glob(caller, glob)
 
     def _no_key_glob(self, caller: Caller, key: str) -> FederatedMemoryError:
-        return self.denied(
+        return self._denied(
             caller, "key_glob", Forbidden(f"This token may not write {key}", hint="Ask for --write-keys")
         )
 
+    def viewing(self, caller: Caller, binding: str | None) -> str | None:
+        """The workspace as which the caller reads what not everybody sees.
+
+        Raises:
+            NotBound: `binding` is given, and is none of this caller's.
+        """
+        if not binding:
+            return self.bound_workspace(caller)
+        try:
+            return self.bindings.parse(binding, caller.grant.fingerprint).workspace_id
+        except NotBound as error:
+            raise self._denied(caller, "bad_binding", error) from None
+
+    def registration(self, caller: Caller, binding: str | None) -> str:
+        """Which of an agent's sessions this is: a name for the registration behind the binding; empty when unknown."""
+        held = self.bindings.parse(binding, caller.grant.fingerprint) if binding else None
+        held = held or self.bindings.of_session(caller.session)
+        return hashlib.sha256(held.nonce.encode()).hexdigest()[:12] if held else ""
+
+    def matching(self, caller: Caller, workspace_id: str) -> list[Workspace]:
+        """The workspaces that an id or a glob names; a glob, or none, chooses among those that the caller may read."""
+        if any(sign in workspace_id for sign in "*?["):
+            found = self.chosen(caller, "", "")
+            return [workspace for workspace in found if fnmatchcase(workspace.workspace_id, workspace_id)]
+        return self.chosen(caller, workspace_id, "")
+
     def _no_write_glob(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
-        return self.denied(
+        return self._denied(
             caller, "write_glob", Forbidden(f"This token may not write {workspace_id}", hint="Ask for a write glob")
         )
 
     def _bound_elsewhere(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
-        return self.denied(
+        return self._denied(
             caller,
             "bound_elsewhere",
             Conflict(f"This session is bound to {workspace_id}", hint="Start a new session for another workspace"),
         )
 
     @staticmethod
-    def denied(caller: Caller, reason: str, error: FederatedMemoryError) -> FederatedMemoryError:
-        """The error, once its refusal is logged."""
+    def _denied(caller: Caller, reason: str, error: FederatedMemoryError) -> FederatedMemoryError:
         auth_deny(caller.address, reason, caller.where)
         return error

@@ -9,7 +9,7 @@ from typing import Literal
 import orjson
 
 from federated_memory.auth.caller import Caller, Role
-from federated_memory.errors import Forbidden, InvalidArgument, TooLarge
+from federated_memory.errors import InvalidArgument, TooLarge
 from federated_memory.names import glob_matches, is_glob, parse_key_glob, parse_state_key
 from federated_memory.service.core import Core
 from federated_memory.service.key_schemas import Violation, dump_json, parse_schema, violations
@@ -267,10 +267,7 @@ class State:
             parse_key_glob(glob)
             if not is_glob(glob):
                 policy.ensure_reads_key(caller, parse_state_key(glob))
-        if not caller.grant.key_globs_read:
-            raise policy.denied(
-                caller, "key_glob", Forbidden("This token may read no keys", hint="Ask for --read-keys")
-            )
+        policy.ensure_reads_some_key(caller)
         return tuple(globs)
 
 

@@ -9,13 +9,12 @@ from typing import Any, get_args
 
 import anyio
 import anyio.to_thread
-import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from federated_memory.auth.caller import CALLER, Caller
+from federated_memory.auth.caller import Caller
 from federated_memory.auth.tokens import Scopes
 from federated_memory.errors import InvalidArgument
 from federated_memory.names import ETag, WorkspaceId, parse_workspace_id, shown
@@ -26,6 +25,7 @@ from federated_memory.store.document import ANY
 from federated_memory.transcripts import Role
 from federated_memory.web.brief import brief_route
 from federated_memory.web.problems import json_response
+from federated_memory.web.requests import caller_of, flag, json_body, paging
 from federated_memory.web.transfer import (
     encoding_of,
     ensure_length,
@@ -34,7 +34,6 @@ from federated_memory.web.transfer import (
     if_match_of,
     in_thread,
     integer,
-    paging,
     read_small,
     receive_upload,
     when_free,
@@ -42,7 +41,10 @@ from federated_memory.web.transfer import (
 
 _SEARCHES = 4
 """How many go on at once; others wait, and hold up nobody else."""
-_MAX_JSON_BYTES = 16 * 1024**2
+_FILTERS = ("workspace_id", "project", "machine", "tool", "agent", "memory_kind", "room", "session_id", "since",
+            "until", "as_of")  # fmt: skip
+_SEARCHED = ("query", "mode", "kinds", "role", "tags", "include_superseded", "include_hidden", "limit", "cursor",
+             "max_bytes")  # fmt: skip
 _WORKSPACE = "/api/v1/workspaces/{workspace_id}"
 
 
@@ -109,30 +111,30 @@ class Routes:
             machine=query.get("machine", ""), tool=query.get("tool", ""), project=query.get("project", ""),
             **paging(request),
         )  # fmt: skip
-        return json_response(await in_thread(service, _caller(request)))
+        return json_response(await in_thread(service, caller_of(request)))
 
     async def register(self, request: Request) -> Response:
-        body = await self._json(request)
+        body = await json_body(request)
         names = ("machine", "tool", "project", "description", "workspace_id", "project_key")
         unknown = body.keys() - set(names)
         if unknown or not all(isinstance(value, str | None) for value in body.values()):
             raise InvalidArgument("Not a registration", hint="Send strings for " + ", ".join(names))
         given = {name: body[name] for name in names if body.get(name)}
-        done = await in_thread(partial(self._services.workspaces.register, **given), _caller(request))
+        done = await in_thread(partial(self._services.workspaces.register, **given), caller_of(request))
         return json_response(done, 201 if done.created else 200)
 
     async def show_workspace(self, request: Request) -> Response:
         service = self._services.workspaces.show
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def reissue(self, request: Request) -> Response:
         service = self._services.workspaces.reissue
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def plan(self, request: Request) -> Response:
-        workspace_id, caller = _workspace_id(request), _caller(request)
+        workspace_id, caller = _workspace_id(request), caller_of(request)
         self._services.core.policy.reader(caller, workspace_id)
-        body = await self._json(request)
+        body = await json_body(request)
         return json_response(await in_thread(self._services.sessions.plan, caller, workspace_id, body))
 
     # -- documents: a path, or (None) the overview
@@ -141,13 +143,13 @@ class Routes:
         service = partial(
             self._services.knowledge.list, prefix=request.query_params.get("prefix", ""), **paging(request)
         )
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def read_document(self, request: Request) -> Response:
         params = request.path_params
         etag, version, data = await in_thread(
             self._services.knowledge.content,
-            _caller(request), params["workspace_id"], params.get("path"), integer(request, "version"),
+            caller_of(request), params["workspace_id"], params.get("path"), integer(request, "version"),
         )  # fmt: skip
         headers = {"etag": f'"{etag}"', "x-version": str(version), "x-content-type-options": "nosniff"}
         if has_etag(request, etag):
@@ -155,7 +157,7 @@ class Routes:
         return Response(data, headers=headers, media_type="text/markdown; charset=utf-8")
 
     async def put_document(self, request: Request) -> Response:
-        caller, params = _caller(request), request.path_params
+        caller, params = caller_of(request), request.path_params
         workspace = await self._granted(request, caller)
         data = await read_small(request, self._settings.max_document_bytes)
         done = await in_thread(
@@ -164,7 +166,7 @@ class Routes:
         return json_response(done, 201 if done.created else 200, etag=f'"{done.etag}"')
 
     async def delete_document(self, request: Request) -> Response:
-        caller = _caller(request)
+        caller = caller_of(request)
         workspace = await self._granted(request, caller)
         if_match = etag_header(request, "if-match")
         done = await in_thread(
@@ -179,7 +181,7 @@ class Routes:
             from_version=integer(request, "from_version"), to_version=integer(request, "to_version"),
             **paging(request),
         )  # fmt: skip
-        return json_response(await in_thread(service, _caller(request), params["workspace_id"], params["path"]))
+        return json_response(await in_thread(service, caller_of(request), params["workspace_id"], params["path"]))
 
     # -- sessions
 
@@ -189,14 +191,14 @@ class Routes:
             self._services.sessions.list,
             tool=query.get("tool", ""), since=query.get("since"), until=query.get("until"), **paging(request),
         )  # fmt: skip
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def read_session(self, request: Request) -> Response:
         """GET and HEAD: the transcript itself, and what an upload needs to go on."""
         params = request.path_params
         archive = await in_thread(
             self._services.sessions.find,
-            _caller(request), params["workspace_id"], params["session_id"], integer(request, "revision"),
+            caller_of(request), params["workspace_id"], params["session_id"], integer(request, "revision"),
         )  # fmt: skip
         headers = {
             "etag": f'"{archive.sha256}"',
@@ -225,7 +227,7 @@ class Routes:
         return await self._store_session(request, offset)
 
     async def _store_session(self, request: Request, offset: int | None) -> Response:
-        caller, encoding = _caller(request), encoding_of(request)
+        caller, encoding = caller_of(request), encoding_of(request)
         workspace = await self._granted(request, caller)
         ensure_length(request, self._settings.max_session_bytes)
         begin = partial(
@@ -244,8 +246,7 @@ class Routes:
     async def search(self, request: Request) -> Response:
         """As `search_memory`, with the same names; several `kinds` are joined by commas."""
         query = request.query_params
-        names = ("workspace_id", "project", "machine", "tool", "session_id", "since", "until")
-        unknown = query.keys() - {*names, "query", "mode", "kinds", "role", "limit", "cursor", "max_bytes"}
+        unknown = query.keys() - {*_FILTERS, *_SEARCHED}
         if unknown:
             raise InvalidArgument(f"search has no parameter {shown(min(unknown))}", hint="See docs/http.md")
         if not query.get("query"):
@@ -253,11 +254,14 @@ class Routes:
         kinds = tuple(_one_of("kinds", kind, get_args(Kind)) for kind in query.get("kinds", "").split(",") if kind)
         role = _one_of("role", query["role"], get_args(Role)) if query.get("role") else None
         mode = _one_of("mode", query.get("mode") or "ranked", get_args(Mode))
-        given: dict[str, Any] = {name: query[name] for name in names if query.get(name)}
+        given: dict[str, Any] = {name: query[name] for name in _FILTERS if query.get(name)}
         cancelled = threading.Event()
         service = partial(
             self._services.searching.memory,
-            _caller(request), query["query"], mode, kinds=kinds, role=role, cancelled=cancelled,
+            caller_of(request), query["query"], mode, kinds=kinds, role=role, cancelled=cancelled,
+            tags=[tag for tag in query.get("tags", "").split(",") if tag.strip()],
+            include_superseded=flag(request, "include_superseded"), include_hidden=flag(request, "include_hidden"),
+            binding=request.headers.get("x-memory-binding"),
             **given, **paging(request, 20, DEFAULT_MAX_BYTES),
         )  # fmt: skip
         try:
@@ -270,13 +274,13 @@ class Routes:
     # -- administration
 
     async def list_tokens(self, request: Request) -> Response:
-        rows = await in_thread(self._services.tokens.list, _caller(request))
+        rows = await in_thread(self._services.tokens.list, caller_of(request))
         return json_response({"tokens": [row.as_dict() for row in rows]})
 
     async def create_token(self, request: Request) -> Response:
-        caller = _caller(request)
+        caller = caller_of(request)
         self._services.core.policy.ensure_role(caller, ("admin",))
-        body = await self._json(request)
+        body = await json_body(request)
         try:
             wanted = NewToken.model_validate(body)
         except ValidationError:
@@ -292,24 +296,24 @@ class Routes:
 
     async def revoke_token(self, request: Request) -> Response:
         return json_response(
-            await in_thread(self._services.tokens.revoke, _caller(request), request.path_params["name"])
+            await in_thread(self._services.tokens.revoke, caller_of(request), request.path_params["name"])
         )
 
     async def status(self, request: Request) -> Response:
-        return json_response(await in_thread(self._services.status.status, _caller(request)))
+        return json_response(await in_thread(self._services.status.status, caller_of(request)))
 
     async def flags(self, request: Request) -> Response:
         service = partial(self._services.status.flags, machine=request.query_params.get("machine", ""))
-        return json_response(await in_thread(service, _caller(request)))
+        return json_response(await in_thread(service, caller_of(request)))
 
     async def reindex(self, request: Request) -> Response:
-        return json_response(await in_thread(self._services.status.reindex, _caller(request)), 202)
+        return json_response(await in_thread(self._services.status.reindex, caller_of(request)), 202)
 
     async def operate(self, request: Request) -> Response:
         """One of `service.operations`, by name; the body is a JSON object of its arguments."""
-        caller, action = _caller(request), request.path_params["action"]
+        caller, action = caller_of(request), request.path_params["action"]
         self._services.core.policy.ensure_role(caller, ("admin",))
-        body = await self._json(request)
+        body = await json_body(request)
         return json_response(await in_thread(self._services.operations.run, caller, action, body))
 
     # -- parts of requests
@@ -319,20 +323,6 @@ class Routes:
         check = self._services.core.policy.writer_at
         binding, write_token = request.headers.get("x-memory-binding"), request.headers.get("x-write-token")
         return await in_thread(check, caller, _workspace_id(request), binding, write_token)
-
-    async def _json(self, request: Request) -> dict[str, Any]:
-        try:
-            body = orjson.loads(await read_small(request, _MAX_JSON_BYTES))
-        except ValueError:
-            raise InvalidArgument("The body is not JSON", hint="Send a JSON object") from None
-        if not isinstance(body, dict):
-            raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
-        return body
-
-
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope[CALLER]
-    return caller
 
 
 def _workspace_id(request: Request) -> WorkspaceId:

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
 from federated_memory.service.key_schemas import MAX_SCHEMA_BYTES
 from federated_memory.service.services import Services
@@ -21,7 +20,8 @@ from federated_memory.service.state import MOST_IN_A_BATCH, OnViolation, batch_o
 from federated_memory.service.state_results import StateWritten
 from federated_memory.store.shared_state import SchemasChanged, Write
 from federated_memory.web.problems import json_response
-from federated_memory.web.transfer import in_thread, integer, paging, read_small
+from federated_memory.web.requests import caller_of, paging
+from federated_memory.web.transfer import in_thread, integer, read_small
 
 _BATCH_BYTES = 4 * 1024**2
 _ROW = 200
@@ -71,15 +71,15 @@ class StateRoutes:
 
     async def get_state(self, request: Request) -> Response:
         # One row by its key: a thread would take longer than the look.
-        return json_response(self._state.get(_caller(request), request.path_params["key"], _WHOLE))
+        return json_response(self._state.get(caller_of(request), request.path_params["key"], _WHOLE))
 
     async def list_state(self, request: Request) -> Response:
         service = partial(self._state.values, prefix=request.query_params.get("prefix", ""), **paging(request))
-        return json_response(await in_thread(service, _caller(request)))
+        return json_response(await in_thread(service, caller_of(request)))
 
     async def state_history(self, request: Request) -> Response:
         service = partial(self._state.history, **paging(request))
-        return json_response(await in_thread(service, _caller(request), request.path_params["key"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["key"]))
 
     async def set_state(self, request: Request) -> Response:
         ttl_seconds = _seconds(request)
@@ -99,7 +99,7 @@ class StateRoutes:
         return json_response(done)
 
     async def batch_state(self, request: Request) -> Response:
-        self._policy.writer(_caller(request), request.headers.get("x-memory-binding"))
+        self._policy.writer(caller_of(request), request.headers.get("x-memory-binding"))
         body = _json(await read_small(request, _BATCH_BYTES))
         try:
             wanted = Batch.model_validate(body)
@@ -117,13 +117,13 @@ class StateRoutes:
         return self._state.parse_write(row.key, value, row.if_version, row.ttl_seconds)
 
     def _ensure_may_write(self, request: Request, write: Write) -> None:
-        caller = _caller(request)
+        caller = caller_of(request)
         self._policy.writer(caller, request.headers.get("x-memory-binding"))
         self._policy.ensure_writes_key(caller, write.key)
 
     async def _write(self, request: Request, writes: list[Write]) -> list[StateWritten]:
         """As `State.write`, without a thread that would only wait for the commit."""
-        state, caller = self._state, _caller(request)
+        state, caller = self._state, caller_of(request)
         author = state.author(caller, writes, request.headers.get("x-memory-binding"))
         while True:
             begun = await in_thread(state.begin, author, writes) if state.is_looked_at(writes) else state.begin(
@@ -138,10 +138,10 @@ class StateRoutes:
 
     async def list_schemas(self, request: Request) -> Response:
         service = partial(self._state.schemas_of, key=request.query_params.get("key", ""), **paging(request))
-        return json_response(await in_thread(service, _caller(request)))
+        return json_response(await in_thread(service, caller_of(request)))
 
     async def set_schema(self, request: Request) -> Response:
-        caller, binding = _caller(request), request.headers.get("x-memory-binding")
+        caller, binding = caller_of(request), request.headers.get("x-memory-binding")
         self._policy.writer(caller, binding)
         asked = request.query_params.get("on_violation", "refuse")
         if asked not in get_args(OnViolation):
@@ -153,12 +153,7 @@ class StateRoutes:
 
     async def remove_schema(self, request: Request) -> Response:
         service = partial(self._state.remove_schema, binding=request.headers.get("x-memory-binding"))
-        return json_response(await in_thread(service, _caller(request), request.path_params["key"]))
-
-
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope[CALLER]
-    return caller
+        return json_response(await in_thread(service, caller_of(request), request.path_params["key"]))
 
 
 def _json(data: bytes) -> Any:

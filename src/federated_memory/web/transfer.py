@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from federated_memory.errors import InvalidArgument, Locked, TooLarge, UnsupportedFormat
 from federated_memory.names import parse_etag
-from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
 from federated_memory.service.results import SessionStored
 from federated_memory.service.sessions import SessionUpload
 from federated_memory.store.document import ANY
@@ -19,7 +18,6 @@ from federated_memory.store.document import ANY
 T = TypeVar("T")
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 _CHUNK = 512 * 1024
-_MAX_PAGE_BYTES = 4 * 1024**2
 _LEASE_SECONDS, _LEASE_POLL_SECONDS = 10, 0.1
 
 
@@ -81,20 +79,6 @@ def integer(request: Request, name: str, default: int | None = None, *, header: 
     if not _INTEGER.match(text):
         raise InvalidArgument(f"{name} is not a whole number", hint="Use decimal digits")
     return int(text)
-
-
-def paging(request: Request, limit: int = 100, max_bytes: int = DEFAULT_MAX_BYTES * 32) -> dict[str, Any]:
-    """`limit`, `max_bytes` and `cursor` of a list. Raises: InvalidArgument: out of range."""
-    wanted_limit = integer(request, "limit", limit)
-    wanted_bytes = integer(request, "max_bytes", max_bytes)
-    assert wanted_limit is not None
-    assert wanted_bytes is not None
-    if not 1 <= wanted_limit <= 1000 or not LEAST_MAX_BYTES <= wanted_bytes <= _MAX_PAGE_BYTES:
-        raise InvalidArgument(
-            "limit or max_bytes is out of range",
-            hint=f"limit is 1 to 1000, max_bytes {LEAST_MAX_BYTES} to {_MAX_PAGE_BYTES}",
-        )
-    return {"limit": wanted_limit, "max_bytes": wanted_bytes, "cursor": request.query_params.get("cursor")}
 
 
 async def when_free(begin: Callable[[], T]) -> T:
