@@ -26,6 +26,7 @@ from federated_memory.operate.migrate import migrate
 from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
+from federated_memory.service.events import FeedSource
 from federated_memory.service.observer import Observer
 from federated_memory.service.services import Services, build_services
 from federated_memory.settings import Settings
@@ -38,10 +39,12 @@ from federated_memory.store.memories import Memories
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.shared_state import SharedState
 from federated_memory.store.tombstones import Tombstones
 from federated_memory.tools.server import MemoryServer
 from federated_memory.web.client_files import ClientFiles
 from federated_memory.web.enroll import EnrolRoutes
+from federated_memory.web.events import EventRoutes
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
 from federated_memory.web.long_calls import LongCalls
@@ -51,12 +54,15 @@ from federated_memory.web.observed import Observed
 from federated_memory.web.problems import ERROR_HANDLERS
 from federated_memory.web.rooms import RoomRoutes
 from federated_memory.web.routes import Routes
+from federated_memory.web.state import StateRoutes
 from federated_memory.web.streams import Streams
 from federated_memory.web.tasks import TaskRoutes
 
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
+_EXPIRE_SECONDS = 1.0
+_SWEEP_SECONDS = 30.0
 _SECRETS_SECONDS = 5.0
 """Nobody waits for the counts, and looking soon would take the processor from those who upload."""
 _TEND_SECONDS = 30.0
@@ -110,6 +116,13 @@ def open_services(settings: Settings) -> Services:
             policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
             audit=Audit(root.meta, max_bytes=settings.audit_bytes, keep=settings.audit_files),
             tombstones=tombstones,
+            state=SharedState(
+                root.database,
+                root.feed,
+                max_keys=settings.state_keys,
+                history=settings.state_history,
+                log=settings.state_log,
+            ),
             memories=Memories(documents, tombstones),
             aliases=ProjectAliases(root),
         )
@@ -122,6 +135,7 @@ def open_services(settings: Settings) -> Services:
 
 def close_services(services: Services) -> None:
     """Make everything durable as files, and give the root back."""
+    services.core.state.close()
     services.core.search.close()
     services.core.index.close()
     services.core.journal.flush()
@@ -135,6 +149,7 @@ def build_app(services: Services) -> App:
     services.core.tokens.on_revoke(streams.end)
     observer = Observer(services.core, services.status, lambda: streams.event_streams)
     server = MemoryServer(services, observer)
+    feed = FeedSource(services.core.root)
     inner = server.streamable_http_app(
         json_response=True,
         session_idle_timeout=_MCP_SESSION_IDLE_SECONDS,
@@ -148,6 +163,8 @@ def build_app(services: Services) -> App:
         streams.start()
         async with server.session_manager.run(), background_work(services), anyio.create_task_group() as following:
             following.start_soon(server.notices.follow)
+            following.start_soon(server.state_notices.follow)
+            following.start_soon(feed.follow)
             yield
             following.cancel_scope.cancel()
 
@@ -159,6 +176,8 @@ def build_app(services: Services) -> App:
             *RoomRoutes(services).all(),
             *TaskRoutes(services).all(),
             *EnrolRoutes(services).all(),
+            *StateRoutes(services).all(),
+            *EventRoutes(services, feed).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
             metrics_route(observer),
@@ -179,6 +198,8 @@ async def background_work(services: Services) -> AsyncIterator[None]:
             background.start_soon(_recover, services)
             background.start_soon(_repeat, _FLUSH_SECONDS, services.core.journal.flush)
             background.start_soon(_repeat, services.core.settings.scan_interval_seconds, lambda: _scan(services))
+            background.start_soon(_repeat, _EXPIRE_SECONDS, services.core.state.expire)
+            background.start_soon(_repeat, _SWEEP_SECONDS, services.core.state.sweep)
             background.start_soon(_repeat, _SECRETS_SECONDS, services.secrets.catch_up)
             background.start_soon(_repeat, _TEND_SECONDS, services.collaboration.tend)
             background.start_soon(services.collaboration.tasks.keep_leases)

@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"__main__"},
     {"cli"},
     {"app"},
-    {"tools", "web"},
+    {"tools", "web", "client"},
     {"boundary"},
     {"service", "operate"},
     {"search"},

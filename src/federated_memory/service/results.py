@@ -220,6 +220,10 @@ class TokenRow(Result):
     role: str
     read: list[str]
     write: list[str]
+    read_keys: list[str] = Field(default_factory=list, description="Of the shared state.")
+    write_keys: list[str] = Field(default_factory=list)
+    read_rooms: list[str] = Field(default_factory=list)
+    write_rooms: list[str] = Field(default_factory=list)
     machine: str
     created_at: str
     expires_at: str | None = None

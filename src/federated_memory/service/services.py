@@ -16,6 +16,7 @@ from federated_memory.service.rooms import RoomService
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
+from federated_memory.service.state import State
 from federated_memory.service.status import StatusService
 from federated_memory.service.token_admin import TokenAdmin
 from federated_memory.service.workspaces import Workspaces
@@ -34,6 +35,7 @@ class Services:
     secrets: Secrets
     status: StatusService
     operations: Operations
+    state: State
     memories: MemoryService
     collaboration: Collaboration
 
@@ -59,6 +61,7 @@ def build_services(core: Core) -> Services:
         secrets=secrets,
         status=StatusService(core, secrets),
         operations=Operations(core),
+        state=State(core),
         memories=MemoryService(core, scopes),
         collaboration=collaboration,
     )

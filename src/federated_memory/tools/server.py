@@ -21,10 +21,11 @@ from federated_memory.names import shown
 from federated_memory.service.observer import Observer
 from federated_memory.service.results import Nothing
 from federated_memory.service.services import Services
-from federated_memory.tools import briefing, memories, reading, rooms, tasks, writing
+from federated_memory.tools import briefing, memories, reading, rooms, state, tasks, writing
 from federated_memory.tools.context import caller_of_request
 from federated_memory.tools.notices import Notices
 from federated_memory.tools.serving import serve_documents
+from federated_memory.tools.state_resources import StateNotices
 from federated_memory.tools.toolkit import (
     INLINE,
     WAITS,
@@ -51,6 +52,7 @@ _SETS: dict[str, tuple[ToolSpec, ...]] = {
     "core": (*briefing.TOOLS, *reading.TOOLS, *writing.TOOLS),
     "memories": memories.TOOLS,
     "rooms": (*rooms.TOOLS, *tasks.TOOLS),
+    "state": state.TOOLS,
 }
 """Tools by the word that offers them in MEMORY_TOOLSETS; what is not listed there belongs to no set yet."""
 
@@ -70,7 +72,8 @@ class MemoryServer(MCPServer[dict[str, Any]]):
             subscriptions=self._bus,
         )
         self.notices = Notices(services.core.root, self._bus)
-        serve_documents(self._lowlevel_server, self, services, self.notices, self._bus)
+        self.state_notices = StateNotices(services.core.state, self.notices, self._bus)
+        serve_documents(self._lowlevel_server, self, services, self.notices, self.state_notices, self._bus)
         self._specs: dict[str, ToolSpec] = {}
         self._limiters: dict[str, anyio.CapacityLimiter] = {}
         self._services = services

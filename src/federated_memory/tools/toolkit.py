@@ -158,11 +158,14 @@ def with_verbatim_text(tool: Tool) -> Tool:
         output_schema=compact_schema(known.output_schema, keep_null=True),
         output_model=known.output_model,
         wrap_output=known.wrap_output,
-        texts=frozenset(
-            name for name, schema in tool.parameters.get("properties", {}).items() if schema.get("type") == "string"
-        ),
+        texts=frozenset(name for name, schema in tool.parameters.get("properties", {}).items() if _takes_text(schema)),
     )
     return tool
+
+
+def _takes_text(schema: dict[str, Any]) -> bool:
+    """Whether a text is meant as it is: where the schema says so, and where any JSON value may stand."""
+    return schema.get("type") == "string" or not schema.keys() - {"description", "default"}
 
 
 def error_result(error: FederatedMemoryError) -> CallToolResult:
