@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     scan_interval_seconds: float = Field(default=60, gt=0, description="Pause between looks for files edited by hand.")
     search_timeout_seconds: float = Field(default=10, gt=0, description="A search answers with what it has by then.")
     binding_days: int = Field(default=30, gt=0, description="How long a binding is good for.")
+    sign_in_idle_seconds: float = Field(
+        default=12 * 3_600, gt=0, description="The web pages sign out who was away for longer."
+    )
     secret_policy: Literal["report", "refuse"] = Field(
         default="report", description="Secrets in what is stored: `report` counts them, `refuse` refuses the write."
     )

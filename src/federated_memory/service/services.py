@@ -12,6 +12,7 @@ from federated_memory.service.operations import Operations
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
+from federated_memory.service.signing_in import SigningIn
 from federated_memory.service.status import StatusService
 from federated_memory.service.token_admin import TokenAdmin
 from federated_memory.service.workspaces import Workspaces
@@ -30,6 +31,7 @@ class Services:
     secrets: Secrets
     status: StatusService
     operations: Operations
+    signing_in: SigningIn
 
 
 def build_services(core: Core) -> Services:
@@ -47,4 +49,5 @@ def build_services(core: Core) -> Services:
         secrets=secrets,
         status=StatusService(core, secrets),
         operations=Operations(core),
+        signing_in=SigningIn(core),
     )
