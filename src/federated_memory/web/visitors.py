@@ -13,11 +13,11 @@ VISIT = "federated_memory.visit"
 """Key of the ASGI scope under which the gate leaves the visit of a signed-in request."""
 SIGN_IN, ASSETS = "/sign-in", "/assets"
 _OPEN = frozenset({"sign-in", "assets"})
-_CLOSED = frozenset({"", "admin", "machines", "memories", "search", "sign-out", "w"})
+_CLOSED = frozenset({"admin", "machines", "memories", "search", "sign-out", "w"})
 
 
 def is_page(path: str) -> bool:
-    return _first_part(path) in _OPEN | _CLOSED
+    return path == "/" or _first_part(path) in _OPEN | _CLOSED
 
 
 def is_open_page(path: str) -> bool:
