@@ -21,6 +21,7 @@ _MOST_WORK = 1_000_000
 _MOST_ALIGNED = 30
 _LEAST_LIKENESS = 0.4
 _WORDS = re.compile(r"\w+|\s+|[^\w\s]")
+_MEANING = re.compile(r"\w+")
 _CONTEXT = 3
 
 Kind = Literal["same", "changed", "removed", "added", "skipped"]
@@ -100,8 +101,8 @@ def _pairs(
         yield from zip_longest(left, right)
         return
     words, others = (
-        [Counter(_WORDS.findall(old[at])) for at in left],
-        [Counter(_WORDS.findall(new[at])) for at in right],
+        [Counter(_MEANING.findall(old[at])) for at in left],
+        [Counter(_MEANING.findall(new[at])) for at in right],
     )
     likeness = [[_likeness(one, other) for other in others] for one in words]
     # best[i][j]: the most likeness that pairs can have among the lines from i and from j on.
