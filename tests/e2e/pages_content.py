@@ -52,7 +52,8 @@ _CHANGED = (
 VERSIONS = (DEPLOY, _CHANGED, DEPLOY + "\nAsk Ana when in doubt.\n")
 HOSTILE = """# <script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">
 
-[click me](javascript:window.hurt=3) [or me](data:text/html,<script>window.hurt=4</script>) <a href="javascript:window.hurt=5">me</a>
+[click me](javascript:window.hurt=3) [or me](data:text/html,<script>window.hurt=4</script>)
+<a href="javascript:window.hurt=5">me</a>
 
 ![pixel](http://pixel.invalid/a.png) <svg onload="window.hurt=6"> <iframe src="http://frame.invalid/"></iframe>
 
