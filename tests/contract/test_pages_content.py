@@ -362,9 +362,12 @@ def test_every_page_can_be_read_by_machine_and_by_ear(
     writer.put(home.url("/sessions/s1"), line("one") + "\n" + call("Bash", "ls") + "\n")
     server.token("there", "read")
     places = ("", "knowledge", "knowledge/a.md", "history/a.md", "sessions", "sessions/s1?line=1")
+    memory_id = store(server, home)
     for path in (
         "/",
         "/search?q=one",
+        "/memories",
+        page_url(home, "memories", memory_id),
         "/machines",
         "/admin",
         "/sign-in",
@@ -383,3 +386,102 @@ def test_every_page_can_be_read_by_machine_and_by_ear(
         assert [a for a in fields if a.get("id") not in labelled and "aria-label" not in a] == [], path
         ids = [attributes["id"] for _, attributes in found if "id" in attributes]
         assert len(ids) == len({*ids}), path
+
+
+# -- memories
+
+
+def store(server: Server, home: Home, **given: object) -> str:
+    draft = {"content": "We deploy from main.", "kind": "decision", "subject": "Where deploys come from", **given}
+    reply = server.http(AI_TOKEN, x_memory_binding=home.binding).post("/api/v1/memories", draft)
+    assert reply.status == 201, reply
+    return str(reply.json["memory_id"])
+
+
+@pytest.mark.spec("SITE-13")
+def test_memories_are_listed_by_kind_tag_and_project(server: Server, home: Home, visitor: Visitor) -> None:
+    store(server, home, tags=["deploy", "ci"])
+    store(server, home, kind="bug", subject="Rounded twice", tags=["checkout"])
+    store(server, home, kind="bug", subject="A leak", project="other")
+
+    expected = {
+        "": ["Where deploys", "Rounded twice", "A leak"],
+        "?memory_kind=bug": ["Rounded twice", "A leak"],
+        "?tag=checkout": ["Rounded twice"],
+        "?project=other": ["A leak"],
+        "?workspace_id=box-*&tag=ci": ["Where deploys"],
+        "?tag=nothing": [],
+    }
+    listed = {}
+    for query in expected:
+        text = shown(visitor.get("/memories" + query))
+        listed[query] = [subject for subject in expected[""] if subject in text]
+
+    assert listed == expected
+    assert "No memory is like that" in shown(visitor.get("/memories?tag=nothing"))
+    assert visitor.get("/memories?memory_kind=secret").status == 400
+    assert visitor.get("/memories?workspace_id=nope").status == 400
+    assert "Rounded twice" in shown(visitor.get(page_url(home, "memories")))
+    assert "Rounded twice" in shown(visitor.get(page_url(home)))
+
+
+@pytest.mark.spec("SITE-13", "SITE-9")
+def test_a_memory_is_shown_whole_found_and_deleted_with_a_reason(server: Server, home: Home, visitor: Visitor) -> None:
+    text = "The first line.\n\nThe **zanzibar** rule.\n"
+    old = store(server, home, subject="The old way")
+    memory_id = store(server, home, content=text, summary="In short", files=["src/a.py"], references=["PR 12"],
+                      supersedes=[old], tags=["deploy"], importance=5)  # fmt: skip
+    url = page_url(home, "memories", memory_id)
+
+    found = [one for one in links(visitor.get("/search?q=zanzibar&kind=memory")) if memory_id in one]
+    page = visitor.get(found[0].partition("#")[0])
+    before = shown(visitor.get(page_url(home, "memories", old)))
+    done = visitor.post(url + "/delete", reason="No longer so")
+    after = visitor.get(url)
+
+    for part in ("In short", "src/a.py", "PR 12", "importance 5", "#deploy", "live", memory_id, old, "The first line."):
+        assert part in shown(page), part
+    assert re.search(rb'<p[^>]*id="text-hit"[^>]*>The <strong>zanzibar', page.body)
+    assert f"Superseded by {memory_id}" in before
+    assert (done.status, done.headers["location"]) == (303, url)
+    assert "by control: No longer so" in shown(after)
+    assert "Delete this memory" not in shown(after)
+    assert memory_id not in shown(visitor.get("/memories"))
+    assert "Where deploys" in shown(visitor.get("/memories?show=all"))
+    assert "The old way" in shown(visitor.get("/memories")), "what it superseded is live again"
+
+
+@pytest.mark.spec("SITE-13", "SITE-5", "SITE-6")
+def test_a_hostile_memory_does_nothing(server: Server, home: Home, visitor: Visitor) -> None:
+    words = "About <script>alert(1)</script>\"'><b>"
+    memory_id = store(
+        server,
+        home,
+        content=HOSTILE,
+        subject=words,
+        summary=words,
+        files=[words],
+        references=[words, "javascript:alert(1)"],
+    )
+
+    for path in (page_url(home, "memories", memory_id), "/memories", page_url(home), "/search?q=alert&kind=memory"):
+        reply = visitor.get(path)
+        found = tags(reply)
+        assert [attributes.get("src", "").partition("?")[0] for tag, attributes in found if tag == "script"] == [
+            "/assets/pages.js"
+        ]
+        assert not [url for url in links(reply) if url.lower().startswith(("javascript:", "data:"))]
+        assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+        assert "<script>alert(1)</script>" in shown(reply)
+
+
+@pytest.mark.spec("SITE-13", "MEM-13")
+def test_a_person_sees_and_deletes_no_memory_that_is_not_for_everybody(server: Server, home: Home) -> None:
+    hidden = store(server, home, subject="Private", visibility="workspace")
+    visitor, admin = signed_in(server, AI_TOKEN), signed_in(server, ADMIN_TOKEN)
+    url = page_url(home, "memories", hidden)
+
+    assert visitor.get(url).status == 404
+    assert "Private" not in shown(visitor.get("/memories"))
+    assert visitor.post(url + "/delete", reason="x").status == 404
+    assert admin.get(url).status == 200

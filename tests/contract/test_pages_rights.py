@@ -23,9 +23,13 @@ GET {w}/history/kept.md         in    ok   ok   ok   F    ok   ok   ok
 GET {w}/history                 in    ok   ok   ok   F    ok   ok   ok
 GET {w}/sessions                in    ok   ok   ok   F    ok   ok   ok
 GET {w}/sessions/s1             in    ok   ok   ok   F    ok   ok   ok
+GET /memories                   in    ok   ok   ok   B    ok   ok   ok
+GET {w}/memories                in    ok   ok   ok   F    ok   ok   ok
+GET {w}/memories/{m}            in    ok   ok   ok   F    ok   ok   ok
 GET /search?q=xyzzy             in    ok   ok   ok   B    ok   ok   ok
 GET /admin                      in    F    F    F    F    F    F    B
 POST {w}/restore                in    303  F    F    F    F    F    303
+POST {w}/memories/{m}/delete    in    303  F    F    F    F    F    303
 POST /admin/tokens              in    F    F    F    F    F    F    B
 POST /admin/tokens/revoke       in    F    F    F    F    F    F    303
 POST /admin/invitations         in    F    F    F    F    F    F    B
@@ -59,6 +63,7 @@ def home(server: Server) -> Home:
     writer.put(home.url("/overview"), f"# {MARK}")
     writer.put(home.url("/sessions/s1"), LINE)
     server.token("spare", "read")
+    writer.post("/api/v1/memories", {"content": f"{MARK} is what it is", "subject": f"{MARK} in short"})
     return home
 
 
@@ -96,9 +101,10 @@ def _stored(body: str) -> str:
 def test_every_page_does_what_the_table_says(server: Server, home: Home, kind: str) -> None:
     visitor = visitor_of(server, kind)
     wrong = []
+    memory_id = server.http(ADMIN_TOKEN).get("/api/v1/memories").json["memories"][0]["memory_id"]
     for row, cells in rows().items():
         method, path = row.split(" ")
-        path = path.replace("{w}", f"/w/{home.workspace_id}")
+        path = path.replace("{w}", f"/w/{home.workspace_id}").replace("{m}", memory_id)
         before, said = server.files(), len(server.auth_lines())
         reply = visitor.get(path) if method == "GET" else visitor.post(path, **FIELDS.get(row, {}))
         location = reply.headers.get("location", "")
@@ -134,6 +140,7 @@ def test_the_table_has_every_page(shared: Server) -> None:
         row.partition("?")[0]
         .replace("{w}", "/w/{workspace_id}")
         .replace("kept.md", "{path:path}")
+        .replace("{m}", "{memory_id}")
         .replace("/s1", "/{session_id}")
         for row in rows()
     }

@@ -50,6 +50,12 @@ _CHANGED = (
     .replace("4. Watch", "5. Watch")
 )
 VERSIONS = (DEPLOY, _CHANGED, DEPLOY + "\nAsk Ana when in doubt.\n")
+MEMORIES = [
+    ("decision", "Deploys come from main", "We deploy from `main` only; hot fixes too.", ["deploy"]),
+    ("bug", "The total was rounded twice", "Once per line and once at the end: **keep the last one**.", ["checkout"]),
+    ("config", "Staging has its own keys", "They lie in the vault under `staging/`.", ["deploy", "keys"]),
+    ("skill", "Running one test", "`pytest -k name -x --lf`", ["tests"]),
+]
 HOSTILE = """# <script>window.hurt = 1</script><img src=x onerror="window.hurt = 2">
 
 [click me](javascript:window.hurt=3) [or me](data:text/html,<script>window.hurt=4</script>)
@@ -77,6 +83,7 @@ def fill(server: RunningServer) -> None:
             for path in ("ops/backups.md", "design/checkout.md", "decisions/why-postgres.md"):
                 workspace.call("PUT", f"knowledge/{path}", f"# {path[:-3]}\n\nWhat we know about {path}.\n".encode())
             workspace.call("PUT", "sessions/short", "\n".join(_talk(40, "")).encode() + b"\n")
+            _remember(server, machine, tool, project)
             if workspace.workspace_id == HOME:
                 workspace.call("PUT", "sessions/long", "\n".join(_talk(LINES, NEEDLE)).encode() + b"\n")
                 for text in VERSIONS:
@@ -89,6 +96,15 @@ def fill(server: RunningServer) -> None:
                     _result(HOSTILE),
                 ]
                 workspace.call("PUT", "sessions/hostile", "\n".join(hostile).encode() + b"\n")
+
+
+def _remember(server: RunningServer, machine: str, tool: str, project: str) -> None:
+    with server.api(server.ai_token) as api:
+        workspace = api.register(project, machine, tool)
+        for kind, subject, content, tags in MEMORIES:
+            draft = {"kind": kind, "subject": subject, "content": content, "tags": tags}
+            answer = api.call("POST", "/api/v1/memories", json.dumps(draft).encode(), X_Memory_Binding=workspace.binding)
+            assert answer.status == 201, answer
 
 
 def _talk(lines: int, needle: str) -> Iterator[str]:

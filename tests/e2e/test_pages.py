@@ -26,6 +26,7 @@ PLACES = {
     "session": f"/w/{HOME}/sessions/long?line={NEEDLE_LINE}&q=quagmire#L{NEEDLE_LINE}",
     "search": "/search?q=checkout+total",
     "search-empty": "/search",
+    "memories": "/memories",
     "machines": "/machines",
     "admin": "/admin",
     "error": "/w/nothing-here",
@@ -137,6 +138,25 @@ def test_versions_are_compared_and_one_is_restored(tab: Tab, server: RunningServ
         row.get_by_text("Restore", exact=True).click()
         row.get_by_role("button", name="Restore version 1").click()
     assert "Conflict" in stale.get_by_role("heading", level=1).inner_text()
+
+
+@pytest.mark.spec("SITE-13")
+def test_a_memory_is_found_read_and_deleted_with_a_reason(tab: Tab) -> None:
+    page = tab.page
+    page.get_by_role("link", name="Memories").click()
+    page.get_by_label("Kind").select_option("bug")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**memory_kind=bug*")
+    assert page.locator(".rows li").count() == 4
+    page.locator(".rows li").filter(has_text=HOME).get_by_role("link", name="The total was rounded twice").click()
+    page.wait_for_url("**/memories/2*")
+    assert page.locator(".text strong").inner_text() == "keep the last one"
+    tab.shot("memory")
+    page.get_by_text("Delete this memory").click()
+    page.get_by_label("Why").fill("Fixed for good")
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_text("Fixed for good").wait_for()
+    assert page.get_by_text("Delete this memory").count() == 0
 
 
 @pytest.mark.spec("SITE-10", "SITE-2")

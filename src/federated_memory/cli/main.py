@@ -16,6 +16,7 @@ from federated_memory.cli import (
     init,
     invite,
     mcp,
+    migrate,
     reindex,
     serve,
     status,
@@ -26,7 +27,23 @@ from federated_memory.cli import (
 )
 from federated_memory.errors import FederatedMemoryError
 
-VERBS = (serve, up, init, invite, doctor, status, token, workspace, check, reindex, mcp, backup, tend, exchange)
+VERBS = (
+    serve,
+    up,
+    init,
+    invite,
+    doctor,
+    status,
+    token,
+    workspace,
+    check,
+    reindex,
+    mcp,
+    backup,
+    tend,
+    exchange,
+    migrate,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

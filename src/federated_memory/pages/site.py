@@ -19,6 +19,7 @@ from federated_memory.pages.asked import Asked, asked_of
 from federated_memory.pages.assets import page_asset
 from federated_memory.pages.documents import DocumentPages
 from federated_memory.pages.finding import FindingPages
+from federated_memory.pages.memories import MemoryPages
 from federated_memory.pages.rendering import page
 from federated_memory.pages.signing import SigningPages
 from federated_memory.pages.transcripts import TranscriptPages
@@ -41,6 +42,7 @@ class Site:
         services = self._services
         signing, workspaces, documents = SigningPages(services), WorkspacePages(services), DocumentPages(services)
         transcripts, admin, finding = TranscriptPages(services), AdminPages(services), FindingPages(services)
+        memories = MemoryPages(services)
         shown: list[tuple[str, Handler]] = [
             ("/", workspaces.home),
             ("/machines", workspaces.machines),
@@ -51,6 +53,9 @@ class Site:
             ("/w/{workspace_id}/history", documents.history),
             ("/w/{workspace_id}/sessions", transcripts.list),
             ("/w/{workspace_id}/sessions/{session_id}", transcripts.session),
+            ("/memories", memories.list),
+            ("/w/{workspace_id}/memories", memories.of_workspace),
+            ("/w/{workspace_id}/memories/{memory_id}", memories.memory),
             ("/search", finding.search),
             ("/admin", admin.admin),
             (SIGN_IN, signing.form),
@@ -59,6 +64,7 @@ class Site:
             (SIGN_IN, signing.sign_in),
             ("/sign-out", signing.sign_out),
             ("/w/{workspace_id}/restore", documents.restore),
+            ("/w/{workspace_id}/memories/{memory_id}/delete", memories.delete),
             ("/admin/tokens", admin.create_token),
             ("/admin/tokens/revoke", admin.revoke_token),
             ("/admin/invitations", admin.invite),

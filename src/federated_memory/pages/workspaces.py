@@ -78,11 +78,14 @@ class WorkspacePages:
         sessions = self._services.sessions.list(
             caller, row.workspace_id, limit=_RECENT, cursor=None, max_bytes=_MOST_BYTES
         )
+        memories = self._services.memories.list(
+            caller, workspace_id=row.workspace_id, limit=_RECENT, cursor=None, max_bytes=_MOST_BYTES
+        )
         return page(
             asked, "workspace.html", title=row.workspace_id, section="workspaces", tab="overview", workspace=row,
             found=found, query_text=asked.query.get("q", ""),
             documents=sorted(documents.documents, key=lambda one: one.updated_at, reverse=True)[:_RECENT],
-            sessions=sessions.sessions,
+            sessions=sessions.sessions, memories=memories,
         )  # fmt: skip
 
     def machines(self, asked: Asked) -> Response:
