@@ -24,6 +24,7 @@ from federated_memory.index import Follower, Index
 from federated_memory.index.file import IndexFile
 from federated_memory.operate.migrate import migrate
 from federated_memory.operate.shipped import client_folder
+from federated_memory.pages.site import Site
 from federated_memory.search import Search
 from federated_memory.service.core import Core
 from federated_memory.service.events import FeedSource
@@ -181,11 +182,12 @@ def build_app(services: Services) -> App:
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
             metrics_route(observer),
+            *Site(services).all(),
         ],
         exception_handlers=ERROR_HANDLERS,
         lifespan=lifespan,
     )
-    gate = Gate(starlette, settings, services.core.tokens, streams)
+    gate = Gate(starlette, settings, services.core.tokens, streams, services.signing_in)
     return App(services, streams, Observed(gate, observer))
 
 

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
         default=5, gt=0, description="How often a call that waits for others tells its client that it goes on."
     )
     binding_days: int = Field(default=30, gt=0, description="How long a binding is good for.")
+    sign_in_idle_seconds: float = Field(
+        default=12 * 3_600, gt=0, description="The web pages sign out who was away for longer."
+    )
     secret_policy: Literal["report", "refuse"] = Field(
         default="report", description="Secrets in what is stored: `report` counts them, `refuse` refuses the write."
     )

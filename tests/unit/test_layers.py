@@ -14,6 +14,7 @@ LAYERS: list[set[str]] = [
     {"__main__"},
     {"cli"},
     {"app"},
+    {"pages"},
     {"tools", "web", "client"},
     {"boundary"},
     {"service", "operate"},

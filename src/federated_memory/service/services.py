@@ -16,6 +16,7 @@ from federated_memory.service.rooms import RoomService
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
+from federated_memory.service.signing_in import SigningIn
 from federated_memory.service.state import State
 from federated_memory.service.status import StatusService
 from federated_memory.service.token_admin import TokenAdmin
@@ -36,6 +37,7 @@ class Services:
     status: StatusService
     operations: Operations
     state: State
+    signing_in: SigningIn
     memories: MemoryService
     collaboration: Collaboration
 
@@ -62,6 +64,7 @@ def build_services(core: Core) -> Services:
         status=StatusService(core, secrets),
         operations=Operations(core),
         state=State(core),
+        signing_in=SigningIn(core),
         memories=MemoryService(core, scopes),
         collaboration=collaboration,
     )
