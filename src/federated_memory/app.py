@@ -8,23 +8,19 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
-from starlette.applications import Starlette
-from starlette.types import ASGIApp
 
 from federated_memory.auth.binding import Bindings
 from federated_memory.auth.policy import Policy
 from federated_memory.auth.tokens import Tokens
 from federated_memory.index import Follower, Index
 from federated_memory.index.file import IndexFile
-from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
-from federated_memory.service.observer import Observer
 from federated_memory.service.services import Services, build_services
 from federated_memory.settings import Settings
 from federated_memory.store.archive import Archives
@@ -35,16 +31,12 @@ from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
 from federated_memory.store.tombstones import Tombstones
-from federated_memory.tools.server import MemoryServer
-from federated_memory.web.client_files import ClientFiles
-from federated_memory.web.enroll import EnrolRoutes
-from federated_memory.web.gate import Gate
-from federated_memory.web.health import health_routes
-from federated_memory.web.metrics import metrics_route
-from federated_memory.web.observed import Observed
-from federated_memory.web.problems import ERROR_HANDLERS
-from federated_memory.web.routes import Routes
-from federated_memory.web.streams import Streams
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
+
+    from federated_memory.web.streams import Streams
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +110,23 @@ def close_services(services: Services) -> None:
 
 def build_app(services: Services) -> App:
     """The ASGI application. Its lifespan runs the background work; it does not own the root."""
+    # A command that opens the root for one answer has no use for these, and they take longer than the answer.
+    from mcp.server.transport_security import TransportSecuritySettings
+    from starlette.applications import Starlette
+
+    from federated_memory.operate.shipped import client_folder
+    from federated_memory.service.observer import Observer
+    from federated_memory.tools.server import MemoryServer
+    from federated_memory.web.client_files import ClientFiles
+    from federated_memory.web.enroll import EnrolRoutes
+    from federated_memory.web.gate import Gate
+    from federated_memory.web.health import health_routes
+    from federated_memory.web.metrics import metrics_route
+    from federated_memory.web.observed import Observed
+    from federated_memory.web.problems import ERROR_HANDLERS
+    from federated_memory.web.routes import Routes
+    from federated_memory.web.streams import Streams
+
     settings = services.core.settings
     streams = Streams()
     services.core.tokens.on_revoke(streams.end)

@@ -230,9 +230,15 @@ class Knowledge:
         self, caller: Caller, path: str, version: int, *, binding: str | None, if_match: str | None = None
     ) -> DocumentWritten:
         """A new version that equals an old one; also brings a deleted document back."""
-        key = self._key(self._core.policy.writer(caller, binding), path)
+        return self.put_back(caller, self._core.policy.writer(caller, binding), path, version, _precondition(if_match))
+
+    def put_back(
+        self, caller: Caller, workspace: Workspace, path: str, version: int, if_match: str | None
+    ) -> DocumentWritten:
+        """As `restore`, for a workspace that the policy has already granted."""
+        key = self._key(workspace, path)
         _, data = self._core.documents.read_version(key, version)
-        return self._write(caller, key, data, _precondition(if_match), "restore")
+        return self._write(caller, key, data, if_match, "restore")
 
     def _write(
         self, caller: Caller, key: Key, data: bytes, if_match: str | None, operation: str = "write"
