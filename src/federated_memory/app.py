@@ -19,6 +19,7 @@ from federated_memory.auth.policy import Policy
 from federated_memory.auth.tokens import Tokens
 from federated_memory.index import Follower, Index
 from federated_memory.index.file import IndexFile
+from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
 from federated_memory.service.services import Services, build_services
@@ -114,7 +115,6 @@ def build_app(services: Services) -> App:
     from mcp.server.transport_security import TransportSecuritySettings
     from starlette.applications import Starlette
 
-    from federated_memory.operate.shipped import client_folder
     from federated_memory.service.observer import Observer
     from federated_memory.tools.server import MemoryServer
     from federated_memory.web.client_files import ClientFiles
