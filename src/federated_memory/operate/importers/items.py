@@ -12,7 +12,10 @@ from federated_memory.names import document_path_problem
 
 @dataclass(frozen=True, slots=True)
 class MemoryItem:
-    """A note. `kind` may be one that there is not here; `supersedes` names sources; `others` is what has no field of ours, under its own names."""
+    """A note. `kind` may be one that there is not here; `supersedes` names sources.
+
+    `others` is what has no field of ours, under its own names.
+    """
 
     source: str
     content: str

@@ -1,4 +1,4 @@
-"""Our own JSONL, as `export --format jsonl` writes it: an object a line (SPEC: EXPORT-3, IMPORT-8)."""
+"""Our own JSONL, as `export --format jsonl` writes it: an object a line."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _items(found: dict[str, Any], number: int) -> Iterator[Item]:
     match found.get("type"):
         case "memory" if isinstance(found.get("memory_id"), str) and isinstance(found.get("content"), str):
             yield _memory(found)
-        case "document" if isinstance(found.get("path"), str) and isinstance(found.get("text"), str):
-            yield DocumentItem(f"document:{found['path']}", found["path"], found["text"].encode())
+        case "document" if isinstance(found.get("path"), str):
+            yield DocumentItem(f"document:{found['path']}", found["path"], _bytes(found))
         case "session" if isinstance(found.get("session_id"), str):
-            data = found["text"].encode() if "text" in found else base64.b64decode(found.get("base64", ""))
-            yield SessionItem(f"session:{found['session_id']}", found["session_id"], data, str(found.get("agent", "")))
+            name = found["session_id"]
+            yield SessionItem(f"session:{name}", name, _bytes(found), str(found.get("agent", "")))
         case "workspace":
             return
         case _:
@@ -61,6 +61,11 @@ def _memory(found: dict[str, Any]) -> Item:
         others["source"] = found["source"]
     supersedes = [KEPT_ID + one for one in found.get("supersedes") or ()]
     return MemoryItem(**{**given, "source": source, "supersedes": supersedes, "others": others})
+
+
+def _bytes(found: dict[str, Any]) -> bytes:
+    text = found.get("text")
+    return text.encode() if isinstance(text, str) else base64.b64decode(str(found.get("base64", "")))
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
