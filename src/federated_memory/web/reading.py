@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from federated_memory.errors import InvalidArgument
+from federated_memory.names import parse_workspace_id
 from federated_memory.service.services import Services
-from federated_memory.web.asked import caller_of, json_object, paging, workspace_of
 from federated_memory.web.problems import json_response
+from federated_memory.web.requests import caller_of, json_body, paging
 from federated_memory.web.transfer import if_match_of, in_thread, integer
 
 _WORKSPACE = "/api/v1/workspaces/{workspace_id}"
@@ -53,8 +54,10 @@ def reading_routes(services: Services) -> list[Route]:
         caller = caller_of(request)
         binding, write_token = request.headers.get("x-memory-binding"), request.headers.get("x-write-token")
         granted = services.core.policy.writer_at
-        workspace = await in_thread(granted, caller, workspace_of(request), binding, write_token)
-        version = (await json_object(request)).get("version")
+        workspace = await in_thread(
+            granted, caller, parse_workspace_id(request.path_params["workspace_id"]), binding, write_token
+        )
+        version = (await json_body(request)).get("version")
         if not isinstance(version, int) or isinstance(version, bool):
             raise InvalidArgument("version missing", hint='Send {"version": 3}; its history names them')
         done = await in_thread(

@@ -1,4 +1,4 @@
-"""What every route reads off its request: who asks, which page of a list, a JSON object."""
+"""Parts of requests that many routes read (SPEC: HTTP-1)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from starlette.requests import Request
 
 from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
-from federated_memory.names import WorkspaceId, parse_workspace_id
 from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
 from federated_memory.web.transfer import integer, read_small
 
 _MAX_PAGE_BYTES = 4 * 1024**2
 _MAX_JSON_BYTES = 16 * 1024**2
+_YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
 def caller_of(request: Request) -> Caller:
@@ -22,12 +22,27 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def workspace_of(request: Request) -> WorkspaceId:
-    return parse_workspace_id(request.path_params["workspace_id"])
+async def json_body(request: Request, most: int = _MAX_JSON_BYTES) -> dict[str, Any]:
+    """Raises: InvalidArgument: not a JSON object. TooLarge."""
+    try:
+        body = orjson.loads(await read_small(request, most))
+    except ValueError:
+        raise InvalidArgument("The body is not JSON", hint="Send a JSON object") from None
+    if not isinstance(body, dict):
+        raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
+    return body
+
+
+def flag(request: Request, name: str) -> bool:
+    """Raises: InvalidArgument: neither true nor false."""
+    text = request.query_params.get(name, "").lower()
+    if text not in (*_YES, *_NO):
+        raise InvalidArgument(f"{name} is neither true nor false", hint="Pass true or false")
+    return text in _YES
 
 
 def paging(request: Request, limit: int = 100, max_bytes: int = DEFAULT_MAX_BYTES * 32) -> dict[str, Any]:
-    """`limit`, `max_bytes` and `cursor` of a list. Raises: InvalidArgument."""
+    """`limit`, `max_bytes` and `cursor`. Raises: InvalidArgument: out of range."""
     wanted_limit = integer(request, "limit", limit)
     wanted_bytes = integer(request, "max_bytes", max_bytes)
     assert wanted_limit is not None
@@ -38,14 +53,3 @@ def paging(request: Request, limit: int = 100, max_bytes: int = DEFAULT_MAX_BYTE
             hint=f"limit is 1 to 1000, max_bytes {LEAST_MAX_BYTES} to {_MAX_PAGE_BYTES}",
         )
     return {"limit": wanted_limit, "max_bytes": wanted_bytes, "cursor": request.query_params.get("cursor")}
-
-
-async def json_object(request: Request) -> dict[str, Any]:
-    """The body. Raises: InvalidArgument: no JSON object. TooLarge."""
-    try:
-        body = orjson.loads(await read_small(request, _MAX_JSON_BYTES))
-    except ValueError:
-        raise InvalidArgument("The body is not JSON", hint="Send a JSON object") from None
-    if not isinstance(body, dict):
-        raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
-    return body
