@@ -19,15 +19,18 @@ from federated_memory.auth.policy import Policy
 from federated_memory.auth.tokens import Tokens
 from federated_memory.index import Follower, Index
 from federated_memory.index.file import IndexFile
+from federated_memory.operate.migrate import migrate
 from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
 from federated_memory.service.services import Services, build_services
 from federated_memory.settings import Settings
+from federated_memory.store.aliases import ProjectAliases
 from federated_memory.store.archive import Archives
 from federated_memory.store.audit import Audit
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
+from federated_memory.store.memories import Memories
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
@@ -55,11 +58,12 @@ class App:
 
 
 def open_services(settings: Settings) -> Services:
-    """Open the root and finish what a crash interrupted; `close_services` gives the root back.
+    """Open the root, of an older format too, and finish what a crash interrupted; `close_services` gives it back.
 
     Raises:
         Locked, UnsupportedFormat: The root cannot be used, and why.
     """
+    migrate(settings.root)
     root = Root(settings.root, min_free_bytes=settings.min_free_bytes)
     try:
         root.install_content(content_folder())
@@ -93,6 +97,8 @@ def open_services(settings: Settings) -> Services:
             policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
             audit=Audit(root.meta, max_bytes=settings.audit_bytes, keep=settings.audit_files),
             tombstones=tombstones,
+            memories=Memories(documents, tombstones),
+            aliases=ProjectAliases(root),
         )
         journal.recover()
     except BaseException:
@@ -121,6 +127,7 @@ def build_app(services: Services) -> App:
     from federated_memory.web.enroll import EnrolRoutes
     from federated_memory.web.gate import Gate
     from federated_memory.web.health import health_routes
+    from federated_memory.web.memories import MemoryRoutes
     from federated_memory.web.metrics import metrics_route
     from federated_memory.web.observed import Observed
     from federated_memory.web.problems import ERROR_HANDLERS
@@ -152,6 +159,7 @@ def build_app(services: Services) -> App:
         routes=[
             *inner.routes,
             *Routes(services).all(),
+            *MemoryRoutes(services).all(),
             *EnrolRoutes(services).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),

@@ -47,6 +47,11 @@ def parse_session_id(text: str) -> SessionId:
     return SessionId(_parse_id(text.lower() if text.isascii() else text, "session id"))
 
 
+def parse_memory_id(text: str) -> str:
+    """Raises: InvalidName: no memory can have this id."""
+    return _parse_id(text, "memory id")
+
+
 def _parse_id(text: str, what: str) -> str:
     if not _ID.match(text):
         raise InvalidName(

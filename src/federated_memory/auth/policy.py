@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from federated_memory.auth.binding import Bindings
 from federated_memory.auth.caller import Caller, Role
@@ -172,6 +174,32 @@ class Policy:
         """The workspace that this caller writes without saying so."""
         held = self.bindings.of_session(caller.session)
         return held.workspace_id if held else caller.grant.only_workspace
+
+    def viewing(self, caller: Caller, binding: str | None) -> str | None:
+        """The workspace as which the caller reads what not everybody sees.
+
+        Raises:
+            NotBound: `binding` is given, and is none of this caller's.
+        """
+        if not binding:
+            return self.bound_workspace(caller)
+        try:
+            return self.bindings.parse(binding, caller.grant.fingerprint).workspace_id
+        except NotBound as error:
+            raise self._denied(caller, "bad_binding", error) from None
+
+    def registration(self, caller: Caller, binding: str | None) -> str:
+        """Which of an agent's sessions this is: a name for the registration behind the binding; empty when unknown."""
+        held = self.bindings.parse(binding, caller.grant.fingerprint) if binding else None
+        held = held or self.bindings.of_session(caller.session)
+        return hashlib.sha256(held.nonce.encode()).hexdigest()[:12] if held else ""
+
+    def matching(self, caller: Caller, workspace_id: str) -> list[Workspace]:
+        """The workspaces that an id or a glob names; a glob, or none, chooses among those that the caller may read."""
+        if any(sign in workspace_id for sign in "*?["):
+            found = self.chosen(caller, "", "")
+            return [workspace for workspace in found if fnmatchcase(workspace.workspace_id, workspace_id)]
+        return self.chosen(caller, workspace_id, "")
 
     def _no_write_glob(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
         return self._denied(

@@ -62,6 +62,7 @@ def _rows() -> Iterator[Row]:
 def _upkeep(settings: Settings) -> Iterator[Row]:
     from federated_memory.operate import upkeep
 
+    yield from upkeep.bans(settings)
     if (settings.root / "_meta").is_dir():
         yield from upkeep.backups(settings.root)
         yield from upkeep.machines(settings.root)

@@ -18,6 +18,7 @@ from federated_memory.cli import (
     init,
     invite,
     mcp,
+    migrate,
     read,
     reindex,
     serve,
@@ -32,7 +33,7 @@ from federated_memory.errors import FederatedMemoryError
 
 VERBS = (
     serve, up, init, find, read, versions, status, invite, token, workspace, exchange, mcp, doctor, check, reindex,
-    backup, tend, completion,
+    backup, tend, migrate, completion,
 )  # fmt: skip
 
 

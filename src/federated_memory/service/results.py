@@ -165,11 +165,12 @@ class SessionStored(Result):
 
 
 class HitRow(Result):
-    kind: Literal["knowledge", "overview", "session"]
+    kind: Literal["knowledge", "overview", "memory", "session"]
     workspace_id: str
     path: str | None = None
     session_id: str | None = None
-    offset: int = Field(description="Line to read on from: the `offset` of read_knowledge or read_session.")
+    memory_id: str | None = None
+    offset: int = Field(description="Line to read on from: the `offset` of the tool that reads it.")
     role: str | None = None
     title: str
     at: str
@@ -181,7 +182,7 @@ class MemoryHit(HitRow):
     machine: str
     tool: str
     project: str
-    read_with: Literal["read_knowledge", "get_overview", "read_session"] = Field(
+    read_with: Literal["read_knowledge", "get_overview", "read_session", "get_memory"] = Field(
         description="The tool to read on with, at `offset`."
     )
 
@@ -260,7 +261,7 @@ class Enrolled(Result):
 
 class SecretRow(Result):
     workspace_id: str
-    kind: Literal["knowledge", "overview", "session"]
+    kind: Literal["knowledge", "overview", "memory", "tombstone", "session"]
     name: str = Field(description="The path, or the session's id.")
     counts: dict[str, int] = Field(description="Kind of secret -> how many. Never their text.")
 
@@ -285,6 +286,7 @@ class Status(Result):
     workspaces: int
     documents: int
     sessions: int
+    memories: int = 0
     bytes: int
     last_change: int
     free_bytes: int

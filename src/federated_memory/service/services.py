@@ -8,6 +8,8 @@ from federated_memory.service.brief import Briefing
 from federated_memory.service.core import Core
 from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
+from federated_memory.service.memories import MemoryService
+from federated_memory.service.memory_scope import MemoryScopes
 from federated_memory.service.operations import Operations
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
@@ -30,21 +32,24 @@ class Services:
     secrets: Secrets
     status: StatusService
     operations: Operations
+    memories: MemoryService
 
 
 def build_services(core: Core) -> Services:
     knowledge = Knowledge(core)
     secrets = Secrets(core)
+    scopes = MemoryScopes(core)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
         knowledge=knowledge,
         sessions=Sessions(core),
-        searching=Searching(core),
-        briefing=Briefing(core),
+        searching=Searching(core, scopes),
+        briefing=Briefing(core, scopes),
         tokens=TokenAdmin(core),
         enrolment=EnrolmentService(core),
         secrets=secrets,
         status=StatusService(core, secrets),
         operations=Operations(core),
+        memories=MemoryService(core, scopes),
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from federated_memory.errors import FederatedMemoryError, StorageFull, Unavailable, UnsupportedFormat
+from federated_memory.names import fold
 
 SCHEMA_VERSION = 1
 _LOG_PAGES = 16_000
@@ -59,6 +60,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+        connection.create_function("fold", 1, fold, deterministic=True)
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-4096")
         self._connections.append(connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from federated_memory.service import memory_results as m
 from federated_memory.service import results as r
 from federated_memory.service.framing import fenced as _fenced
 from federated_memory.service.framing import inner as _inner
@@ -141,7 +142,8 @@ def _(found: r.Brief) -> str:
 def _(found: r.MemoryHits) -> str:
     lines = []
     for hit in found.hits:
-        what = f"session_id={hit.session_id}" if hit.session_id else _line(f"path={hit.path}" if hit.path else "")
+        named = {"session_id": hit.session_id, "memory_id": hit.memory_id, "path": hit.path}
+        what = next((_line(f"{name}={value}") for name, value in named.items() if value), "")
         who = f" {hit.role}" if hit.role else ""
         lines.append(
             f"- {hit.workspace_id} ({_line(hit.project)}) {_line(hit.title)}, {hit.at[:16]}{who}: {_line(hit.snippet)}"
@@ -149,6 +151,46 @@ def _(found: r.MemoryHits) -> str:
         )
     text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
     return text + _noted(found.complete, found.note)
+
+
+@render.register
+def _(done: m.MemoryStored) -> str:
+    lines = [f"{'Stored' if done.created else 'Known'}: {done.memory_id} in {done.workspace_id}"]
+    lines += [f"Warning: {_line(text)}" for text in done.warnings]
+    if done.similar:
+        lines.append("Similar and live (data); if it replaces one, delete or supersede that:")
+        lines += [f"- {row.memory_id} ({row.kind}): {_line(row.subject)}" for row in done.similar]
+    return "\n".join(lines)
+
+
+def _memory_line(row: m.MemoryRowResult) -> str:
+    about = [row.kind, row.project, row.created_at[:10], *(["deleted"] if row.deleted_at else []),
+             *(["superseded by " + ", ".join(row.superseded_by)] if row.superseded_by else []),
+             *("#" + tag for tag in row.tags)]  # fmt: skip
+    return f"{row.memory_id} in {row.workspace_id}: {_line(row.subject)} ({_line(', '.join(filter(None, about)))})"
+
+
+@render.register
+def _(found: m.MemoryList) -> str:
+    lines = [f"- {_memory_line(row)}" for row in found.memories]
+    head = f"{len(lines)} of {found.total} memories, newest first. Data:\n"
+    return head + _fenced("\n".join(lines)) + _more(found.next_cursor)
+
+
+@render.register
+def _(found: m.MemoryText) -> str:
+    beside = [("Summary", found.summary), ("Files", ", ".join(found.files)),
+              ("References", ", ".join(found.references)), ("Supersedes", ", ".join(found.supersedes)),
+              ("By", f"{found.user}, {found.agent} on {found.machine}"),
+              ("Deleted", f"{found.deleted_at} {found.reason or ''}" if found.deleted_at else "")]  # fmt: skip
+    lines = [_memory_line(found), *(f"{name}: {_line(text)}" for name, text in beside if text)]
+    head = f"Memory, {found.state}. Data:\n"
+    return head + _fenced("\n".join(lines) + "\n\n" + found.content) + _go_on(found.next_offset, found.next_byte_offset)
+
+
+@render.register
+def _(done: m.MemoryDeleted) -> str:
+    return f"Deleted: {done.memory_id} in {done.workspace_id}; get_memory still shows it"
 
 
 @render.register

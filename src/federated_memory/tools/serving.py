@@ -37,7 +37,7 @@ from mcp_types import (
 
 from federated_memory import boundary
 from federated_memory.auth.caller import Caller
-from federated_memory.errors import FederatedMemoryError, InvalidArgument
+from federated_memory.errors import FederatedMemoryError, InvalidArgument, NotFound
 from federated_memory.service.services import Services
 from federated_memory.tools import prompts, resources
 from federated_memory.tools.context import caller_of_request
@@ -107,7 +107,10 @@ class _Handlers:
         uri = str(params.uri)
 
         def ensure_may_read(caller: Caller) -> None:
-            self._services.core.policy.reader(caller, resources.parse_uri(uri).workspace_id)
+            at = resources.parse_uri(uri)
+            self._services.core.policy.reader(caller, at.workspace_id)
+            if at.memory_id is not None and not self._services.memories.sees(caller, at.memory_id, at.workspace_id):
+                raise NotFound("No such memory", hint="See list_memories")
 
         if uri.startswith(resources.SCHEME):
             await self._call(ctx, "resources/subscribe", ensure_may_read)
@@ -124,8 +127,10 @@ class _Handlers:
         """Only what the caller may read is honoured: when something changes is worth hiding too."""
         asked = params.notifications.resource_subscriptions
         if asked:
-            caller = caller_of_request(ctx, "subscriptions/listen")
-            kept = [uri for uri in asked if _may_read(caller, str(uri))]
+            kept = await self._call(
+                ctx, "subscriptions/listen",
+                lambda caller: [uri for uri in asked if _may_read(self._services, caller, str(uri))],
+            )  # fmt: skip
             notifications = params.notifications.model_copy(update={"resource_subscriptions": kept})
             params = params.model_copy(update={"notifications": notifications})
         return await self._listening(ctx, params)
@@ -161,11 +166,13 @@ class _Handlers:
         return CompleteResult(completion=found)
 
 
-def _may_read(caller: Caller, uri: str) -> bool:
+def _may_read(services: Services, caller: Caller, uri: str) -> bool:
     if not uri.startswith(resources.SCHEME):
         return True
     try:
-        return caller.grant.reads(resources.parse_uri(uri).workspace_id)
+        at = resources.parse_uri(uri)
+        is_seen = at.memory_id is None or services.memories.sees(caller, at.memory_id, at.workspace_id)
+        return is_seen and caller.grant.reads(at.workspace_id)
     except FederatedMemoryError:
         return False
 
