@@ -137,6 +137,23 @@ class SecretScanner:
             found.append(Finding(kind, line))
         return found
 
+    def redacted(self, text: str) -> tuple[str, list[str]]:
+        """The text with `[REDACTED:<kind>]` for each secret that stands in it as it is, and their kinds. One inside
+        other encodings stays, and `findings` still tells it."""
+        parts: list[str] = []
+        kinds: list[str] = []
+        at = 0
+        for mark in [*_MARK.finditer(text), None]:
+            data, done = _encoded(text[at : mark.start() if mark else len(text)]), 0
+            for start, end, index in self._spans(data) if len(data) >= _SHORTEST else ():
+                kind = self._rules.rules[index].kind
+                kinds.append(kind)
+                parts += [data[done:start].decode("utf-8", "surrogatepass"), f"[REDACTED:{kind}]"]
+                done = end
+            parts += [data[done:].decode("utf-8", "surrogatepass"), mark[0] if mark else ""]
+            at = mark.end() if mark else at
+        return ("".join(parts), kinds) if kinds else (text, [])
+
     def lines(self, data: bytes) -> Iterator[Finding]:
         """Everything in whole lines of JSONL, counted from 1; what is not JSON is read as text."""
         at = number = 0

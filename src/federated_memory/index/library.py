@@ -45,6 +45,7 @@ class Source:
     at: str
     ended_at: str
     unread: int
+    worth: int
     segments: list[Segment] = field(default_factory=list)
     rows: int = 0
 
@@ -85,7 +86,8 @@ class Library:
 
     def _take_sources(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute(
-            "SELECT id, workspace_id, kind, key, etag, title, at, ended_at, unread FROM sources WHERE generation > ?",
+            "SELECT id, workspace_id, kind, key, etag, title, at, ended_at, unread, worth"
+            " FROM sources WHERE generation > ?",
             (self.generation,),
         )
         for row in rows:
@@ -93,7 +95,7 @@ class Library:
             if known is None:
                 known = self.sources[row[0]] = Source(*row)
                 self.by_key[known.workspace_id, known.kind, known.key] = known
-            known.etag, known.title, known.at, known.ended_at, known.unread = row[4:]
+            known.etag, known.title, known.at, known.ended_at, known.unread, known.worth = row[4:]
             self.workspaces.add(known.workspace_id)
             self.kinds.add(known.kind)
             if known.unread and known.etag:

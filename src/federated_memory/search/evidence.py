@@ -30,6 +30,8 @@ class Evidence:
     titles: dict[int, int] = field(default_factory=dict)
     facts: dict[int, int] = field(default_factory=dict)
     capped: list[str] = field(default_factory=list)
+    is_whole: bool = True
+    """Whether something holds all the terms; known once it is ranked."""
     said: set[int] = field(default_factory=set)
     """Rows whose speaker the query names."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import cast
 
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.index.library import Library
@@ -19,8 +20,9 @@ from federated_memory.search.reading import Scope
 from federated_memory.search.snippet import snippet
 from federated_memory.search.terms import Terms
 from federated_memory.store.archive import Archive, Archives, Line
-from federated_memory.store.document import Key
+from federated_memory.store.document import DocumentKind, Key
 from federated_memory.store.documents import Documents
+from federated_memory.store.memory_file import searched_text
 from federated_memory.transcripts import Reader, read_turns
 
 _FEW = 4
@@ -91,12 +93,12 @@ class Excerpts:
     # -- documents
 
     def _document(self, library: Library, entry: Entry) -> Hit | None:
-        key = Key(WorkspaceId(entry.workspace_id), "overview" if entry.kind == "overview" else "knowledge",
-                  DocumentPath(entry.key))  # fmt: skip
+        key = Key(WorkspaceId(entry.workspace_id), cast(DocumentKind, entry.kind), DocumentPath(entry.key))
         document, data = self._documents.read(key)
-        if not is_within(document.updated_at, self._scope.since, self._scope.until):
+        at = document.updated_at
+        if not is_within(at, self._scope.since, self._scope.until):
             return None
-        text = plain(data)
+        text = plain(data if key.is_versioned else searched_text(key.name.removesuffix(".md"), data))
         if self._matcher.has_excluded and self._matcher.is_excluded(list(self._matcher.places(text))):
             return None
         low, high = self._chunk(library, entry, text)
@@ -107,7 +109,7 @@ class Excerpts:
         spans = spans or [(start + low, end + low) for start, end in self._marking.first(text[low:high], self._terms)]
         line = text.count(b"\n", 0, spans[0][0] if spans else low)
         excerpt = snippet(text, spans or [(low, low)])
-        return Hit(key.kind, key.workspace_id, key.path, line, "", document.title, document.updated_at, excerpt,
+        return Hit(key.kind, key.workspace_id, key.path, line, "", document.title, at, excerpt,
                    entry.score)  # fmt: skip
 
     @staticmethod

@@ -20,6 +20,7 @@ from federated_memory.index.library import SIZES, Library, Source
 from federated_memory.index.rows import Speaker
 from federated_memory.search.evidence import Evidence
 from federated_memory.search.hit import Hit
+from federated_memory.search.memory_view import MEMORY_KINDS
 from federated_memory.search.ranking import Weights
 
 _SPEAKERS = {
@@ -44,6 +45,7 @@ _SECOND = 0.2
 """Of a session's second best window: who came back to a thing did more than mention it."""
 _TITLE_SHARE = 0.6
 _FACTS_SHARE = 0.5
+_IMPORTANCE_STEP, _USUAL_WORTH = 0.02, 3
 _RANK_FACTORS = (1.0, 0.6, 0.45)
 _WINDOWED = 60
 """So many sources are looked at closely; no page shows more, and those behind are too far behind."""
@@ -141,6 +143,11 @@ def rank(
     for tally in tallies:
         _weigh(tally, evidence, sums, coverages, usual_rows)
     tallies.sort(key=lambda tally: -tally.whole - tally.best)
+    every = (1 << len(evidence.weights)) - 1
+    titles, facts = evidence.titles, evidence.facts
+    evidence.is_whole = any(
+        tally.held | titles.get(tally.source.id, 0) | facts.get(tally.source.id, 0) == every for tally in tallies
+    )
     entries: list[Entry] = []
     for number, tally in enumerate(tallies[:_KEPT]):
         windows = _windows(tally, sums, coverages) if number < _WINDOWED else _best_row(tally)
@@ -179,7 +186,8 @@ def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source],
             known = library.sources.get(number)
             if known is not None and known.etag and number not in found and is_wanted(known):
                 found[number] = _Tally(known)
-    return list(found.values())
+    # Rows of memories are not told apart by who may see them before.
+    return [one for one in found.values() if one.source.kind not in MEMORY_KINDS or is_wanted(one.source)]
 
 
 def _weigh(tally: _Tally, evidence: Evidence, sums: _Sums, coverages: _Coverages, usual_rows: float) -> None:
@@ -282,6 +290,7 @@ def _entries(
         rows: tuple[int, ...] = (row,) if row else ()
         if alternatives and rows:
             rows += tuple(other for _, other in windows if other != row)[:_ALTERNATIVES]
-        score = round(dated * (worth + total) * factor / sums.all, 6)
+        important = 1 + _IMPORTANCE_STEP * (source.worth - _USUAL_WORTH)
+        score = round(dated * (worth + total) * factor * important / sums.all, 6)
         entries.append(Entry(score, source.at, source.kind, source.workspace_id, source.key, rows))
     return entries

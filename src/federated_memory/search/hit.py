@@ -13,7 +13,7 @@ from federated_memory.errors import InvalidArgument
 from federated_memory.names import WorkspaceId
 
 T = TypeVar("T")
-Kind = Literal["knowledge", "overview", "session"]
+Kind = Literal["knowledge", "overview", "memory", "tombstone", "session"]
 After = tuple[str | int | float, ...]
 """Where a page ended. Opaque to callers; survives JSON."""
 

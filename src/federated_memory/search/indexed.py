@@ -18,6 +18,7 @@ from federated_memory.index.reader import RowScope, Table
 from federated_memory.index.rows import ROLES
 from federated_memory.names import WorkspaceId
 from federated_memory.search import ranked_knowledge, ranked_sessions, sessions
+from federated_memory.search.by_parts import find_inside_words
 from federated_memory.search.candidates import Candidates, is_in_time, sure_texts
 from federated_memory.search.corpus import Corpus
 from federated_memory.search.evidence import MOST_ROWS, Evidence, gather
@@ -26,6 +27,7 @@ from federated_memory.search.fusion import Entry, rank
 from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after
 from federated_memory.search.lag import Lag, LagFinder
 from federated_memory.search.marking import Marking
+from federated_memory.search.memory_view import EVERYTHING, MEMORY_KINDS, MemoryView
 from federated_memory.search.query import Exact, Ranked
 from federated_memory.search.ranking import Weights
 from federated_memory.search.reading import Scope
@@ -42,6 +44,7 @@ _SCAN_SHARE = 1.6
 """What brings a score of a scan to the height of the index's."""
 _CURSOR = (str, int, float, str, str, str, str)
 DOCUMENT_KINDS = frozenset({"knowledge", "overview"})
+WRITTEN_KINDS = DOCUMENT_KINDS | MEMORY_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Wanted:
     per_source: int = 1
     is_distinct: bool = False
     """Whether one passage is shown once, in however many sources it stands."""
+    memories: MemoryView = EVERYTHING
 
 
 @dataclass(slots=True)
@@ -135,7 +139,11 @@ class Indexed:
                 terms = query.terms.weak
                 evidence, entries = self._indexed(view, query, terms, wanted, lag)
             library = view.library
-        notes = [lag.note] if lag.note else []
+            notes = [lag.note] if lag.note else []
+            if not entries and "memory" in wanted.kinds and wanted.scope.role is None and not wanted.scope.session_id:
+                is_shown = _with_memories(filter_of(wanted, lag), wanted)
+                entries = find_inside_words(view, self._documents, terms, is_shown)
+                notes += ["no word of it was found: these hold it inside words"] if entries else []
         is_complete = True
         if lag.documents or lag.sessions:
             scanned, problem = self._scanned(query, wanted, lag, budget)
@@ -143,6 +151,8 @@ class Indexed:
             if problem:
                 notes.append(problem)
                 is_complete = False
+        if entries and not evidence.is_empty and not evidence.is_whole and not (lag.documents or lag.sessions):
+            notes.append("nothing holds all of the words: these hold some of them")
         if evidence.capped:
             words = ", ".join(dict.fromkeys(evidence.capped))
             notes.append(f"of very common words ({words}) only the newest {MOST_ROWS:,} places or fewer were ranked")
@@ -153,7 +163,7 @@ class Indexed:
     ) -> tuple[Evidence, list[Entry]]:
         is_wanted = filter_of(wanted, lag)
         tables: list[Table] = []
-        if wanted.kinds & DOCUMENT_KINDS and wanted.scope.role is None:
+        if wanted.kinds & WRITTEN_KINDS and wanted.scope.role is None:
             tables.append("written")
         if "session" in wanted.kinds:
             tables.append("spoken")
@@ -161,15 +171,17 @@ class Indexed:
         evidence = gather(view, terms, query.terms.excluded, scope, tables)
         has_times = wanted.scope.since is not None or wanted.scope.until is not None
         found = rank(
-            view.library, evidence, is_wanted, per_source=wanted.per_source, alternatives=has_times, days=query.days
-        )
+            view.library, evidence, _with_memories(is_wanted, wanted), per_source=wanted.per_source,
+            alternatives=has_times, days=query.days,
+        )  # fmt: skip
         return evidence, found
 
     def _row_scope(
         self, library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Table], is_wanted: Callable[[Source], bool]
     ) -> RowScope:
         """The rows that count; kept for the next search of the same kind, as long as nothing new is indexed."""
-        key = (id(library), library.generation, wanted.workspace_ids, wanted.kinds, wanted.scope)
+        of_project = wanted.memories.workspace_ids
+        key = (id(library), library.generation, wanted.workspace_ids, wanted.kinds, wanted.scope, of_project)
         with self._lock:
             known = self._scopes.get(key)
         if known is not None and not lag.keys:
@@ -194,12 +206,14 @@ class Indexed:
         problems: list[str] = []
         scope = wanted.scope
         if lag.documents and scope.role is None:
-            with Corpus(self._root, self._documents, wanted.workspace_ids, budget, set(lag.documents)) as corpus:
+            shown = {key for key in lag.documents if wanted.memories.shows(key.workspace_id, key.kind, key.path)}
+            with Corpus(self._root, self._documents, wanted.workspace_ids, budget, shown) as corpus:
                 found = ranked_knowledge.search_ranked(
                     corpus, self._root.feed, query, since=scope.since, until=scope.until, limit=_SCANNED, after=None
                 )
             entries += _entries_of(found, 6)
             problems += [] if found.is_complete else [found.note]
+        lag.sessions = [one for one in lag.sessions if wanted.memories.shows(one.workspace_id, "session", "")]
         if lag.sessions:
             found = ranked_sessions.search_ranked(
                 self._archives, self._root.feed, self._pool, query, wanted.workspace_ids, scope,
@@ -283,6 +297,7 @@ def _limits_rows(library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Ta
     scope = wanted.scope
     is_limited = bool(lag.keys or scope.session_id) or scope.since is not None or scope.until is not None
     written = library.kinds - {"session"} if "written" in tables else set()
+    is_limited = is_limited or wanted.memories.workspace_ids is not None
     return is_limited or not library.workspaces <= set(wanted.workspace_ids) or not written <= wanted.kinds
 
 
@@ -290,9 +305,12 @@ def filter_of(wanted: Wanted, lag: Lag) -> Callable[[Source], bool]:
     """Which sources count."""
     ids = set(wanted.workspace_ids)
     scope = wanted.scope
+    of_project = wanted.memories.workspace_ids
 
     def is_wanted(source: Source) -> bool:
         if source.workspace_id not in ids or source.kind not in wanted.kinds or lag.covers(source):
+            return False
+        if of_project is not None and source.kind not in MEMORY_KINDS and source.workspace_id not in of_project:
             return False
         if scope.session_id and source.key != scope.session_id:
             return False
@@ -303,13 +321,24 @@ def filter_of(wanted: Wanted, lag: Lag) -> Callable[[Source], bool]:
     return is_wanted
 
 
+def _with_memories(is_wanted: Callable[[Source], bool], wanted: Wanted) -> Callable[[Source], bool]:
+    """Who may see which memory is asked of those that were found only: there may be many, and mostly all are shown."""
+    shows, kinds = wanted.memories.shows, wanted.kinds
+
+    def is_shown(source: Source) -> bool:
+        return source.kind in kinds and is_wanted(source) and shows(source.workspace_id, source.kind, source.key)
+
+    return is_shown
+
+
 def _place(entry: Entry) -> tuple[float, str, str, str, str]:
     return entry.score, entry.at, entry.kind, entry.workspace_id, entry.key
 
 
 def _signature(query: Ranked, wanted: Wanted) -> bytes:
     scope = wanted.scope
-    filters = (scope.role, scope.since, scope.until, scope.session_id, wanted.per_source, wanted.is_distinct)
+    filters = (scope.role, scope.since, scope.until, scope.session_id, wanted.per_source, wanted.is_distinct,
+               wanted.memories.signature)  # fmt: skip
     parts = [query.text, *wanted.workspace_ids, *sorted(wanted.kinds), *filters]
     return hashlib.sha256(orjson.dumps([str(part).encode("utf-8", "replace").decode() for part in parts])).digest()
 

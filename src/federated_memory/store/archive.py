@@ -291,6 +291,19 @@ class Archives:
             cleanup.enter_context(self._placing.nothing_grows())
             yield self._rows.revisions(workspace_id, session_id)
 
+    @contextmanager
+    def busy_with(self, sessions: Sequence[tuple[WorkspaceId, SessionId]]) -> Iterator[None]:
+        """While held, nobody uploads one of these. Take it before `Root.locked`.
+
+        Raises:
+            Locked: An upload of one goes on.
+        """
+        with ExitStack() as cleanup:
+            for workspace_id, session_id in sessions:
+                self._leases.take(workspace_id, session_id, max(self._wait_seconds, _ALONE_SECONDS))
+                cleanup.callback(self._leases.give_back, workspace_id, session_id)
+            yield
+
     def twins(self, archive: Archive) -> list[Archive]:
         """Every transcript, replaced ones too, with the same raw bytes; itself included."""
         return self._rows.twins(archive.sha256, archive.raw_bytes)
