@@ -17,7 +17,7 @@ _LEAST_ROWS = 2_500
 _MOST_HEADS = 5_000
 _NO_LIMIT = 2**31
 _SHORT = 2
-_BASE = 1.0
+_BASE = 1.5
 """What a term counts however many rows hold it: in a small memory rarity says little."""
 
 
