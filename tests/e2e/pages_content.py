@@ -103,7 +103,9 @@ def _remember(server: RunningServer, machine: str, tool: str, project: str) -> N
         workspace = api.register(project, machine, tool)
         for kind, subject, content, tags in MEMORIES:
             draft = {"kind": kind, "subject": subject, "content": content, "tags": tags}
-            answer = api.call("POST", "/api/v1/memories", json.dumps(draft).encode(), X_Memory_Binding=workspace.binding)
+            answer = api.call(
+                "POST", "/api/v1/memories", json.dumps(draft).encode(), X_Memory_Binding=workspace.binding
+            )
             assert answer.status == 201, answer
 
 
