@@ -14,6 +14,7 @@ import anyio.to_thread
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from federated_memory.auth.binding import Bindings
@@ -26,6 +27,7 @@ from federated_memory.operate.shipped import client_folder
 from federated_memory.pages.site import Site
 from federated_memory.search import Search
 from federated_memory.service.core import Core
+from federated_memory.service.events import FeedSource
 from federated_memory.service.observer import Observer
 from federated_memory.service.services import Services, build_services
 from federated_memory.settings import Settings
@@ -38,24 +40,33 @@ from federated_memory.store.memories import Memories
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.shared_state import SharedState
 from federated_memory.store.tombstones import Tombstones
 from federated_memory.tools.server import MemoryServer
 from federated_memory.web.client_files import ClientFiles
 from federated_memory.web.enroll import EnrolRoutes
+from federated_memory.web.events import EventRoutes
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
+from federated_memory.web.long_calls import LongCalls
 from federated_memory.web.memories import MemoryRoutes
 from federated_memory.web.metrics import metrics_route
 from federated_memory.web.observed import Observed
 from federated_memory.web.problems import ERROR_HANDLERS
+from federated_memory.web.rooms import RoomRoutes
 from federated_memory.web.routes import Routes
+from federated_memory.web.state import StateRoutes
 from federated_memory.web.streams import Streams
+from federated_memory.web.tasks import TaskRoutes
 
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
+_EXPIRE_SECONDS = 1.0
+_SWEEP_SECONDS = 30.0
 _SECRETS_SECONDS = 5.0
 """Nobody waits for the counts, and looking soon would take the processor from those who upload."""
+_TEND_SECONDS = 30.0
 _MCP_SESSION_IDLE_SECONDS = 3_600
 
 
@@ -106,6 +117,13 @@ def open_services(settings: Settings) -> Services:
             policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
             audit=Audit(root.meta, max_bytes=settings.audit_bytes, keep=settings.audit_files),
             tombstones=tombstones,
+            state=SharedState(
+                root.database,
+                root.feed,
+                max_keys=settings.state_keys,
+                history=settings.state_history,
+                log=settings.state_log,
+            ),
             memories=Memories(documents, tombstones),
             aliases=ProjectAliases(root),
         )
@@ -118,6 +136,7 @@ def open_services(settings: Settings) -> Services:
 
 def close_services(services: Services) -> None:
     """Make everything durable as files, and give the root back."""
+    services.core.state.close()
     services.core.search.close()
     services.core.index.close()
     services.core.journal.flush()
@@ -131,6 +150,7 @@ def build_app(services: Services) -> App:
     services.core.tokens.on_revoke(streams.end)
     observer = Observer(services.core, services.status, lambda: streams.event_streams)
     server = MemoryServer(services, observer)
+    feed = FeedSource(services.core.root)
     inner = server.streamable_http_app(
         json_response=True,
         session_idle_timeout=_MCP_SESSION_IDLE_SECONDS,
@@ -144,15 +164,21 @@ def build_app(services: Services) -> App:
         streams.start()
         async with server.session_manager.run(), background_work(services), anyio.create_task_group() as following:
             following.start_soon(server.notices.follow)
+            following.start_soon(server.state_notices.follow)
+            following.start_soon(feed.follow)
             yield
             following.cancel_scope.cancel()
 
     starlette = Starlette(
         routes=[
-            *inner.routes,
+            *(_with_streams(route, server) for route in inner.routes),
             *Routes(services).all(),
             *MemoryRoutes(services).all(),
+            *RoomRoutes(services).all(),
+            *TaskRoutes(services).all(),
             *EnrolRoutes(services).all(),
+            *StateRoutes(services).all(),
+            *EventRoutes(services, feed).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
             metrics_route(observer),
@@ -174,12 +200,23 @@ async def background_work(services: Services) -> AsyncIterator[None]:
             background.start_soon(_recover, services)
             background.start_soon(_repeat, _FLUSH_SECONDS, services.core.journal.flush)
             background.start_soon(_repeat, services.core.settings.scan_interval_seconds, lambda: _scan(services))
+            background.start_soon(_repeat, _EXPIRE_SECONDS, services.core.state.expire)
+            background.start_soon(_repeat, _SWEEP_SECONDS, services.core.state.sweep)
             background.start_soon(_repeat, _SECRETS_SECONDS, services.secrets.catch_up)
+            background.start_soon(_repeat, _TEND_SECONDS, services.collaboration.tend)
+            background.start_soon(services.collaboration.tasks.keep_leases)
             yield
             background.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(services.core.index.stop)
+
+
+def _with_streams(route: BaseRoute, server: MemoryServer) -> BaseRoute:
+    """The MCP endpoint, whose long calls are answered by a stream."""
+    if isinstance(route, Route):
+        route.app = LongCalls(route.app, server.long_tools)
+    return route
 
 
 def content_folder() -> Path:

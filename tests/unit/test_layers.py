@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"app"},
     {"pages"},
-    {"tools", "web"},
+    {"tools", "web", "client"},
     {"boundary"},
     {"service", "operate"},
     {"search"},

@@ -15,6 +15,7 @@ from federated_memory.store.registry import Registry, Workspace
 
 WRITERS: tuple[Role, ...] = ("ai", "admin")
 UPLOADERS: tuple[Role, ...] = ("sync", "admin")
+KEY_READERS: tuple[Role, ...] = ("ai", "read", "admin")
 REGISTRARS: tuple[Role, ...] = ("ai", "sync", "admin")
 
 
@@ -197,6 +198,42 @@ class Policy:
         """The workspace that this caller writes without saying so."""
         held = self.bindings.of_session(caller.session)
         return held.workspace_id if held else caller.grant.only_workspace
+
+    def ensure_reads_key(self, caller: Caller, key: str) -> None:
+        """Raises: Forbidden: the token may not read this key of the shared state, whether it is there or not."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.reads_key(key):
+            raise self._denied(
+                caller, "key_glob", Forbidden(f"This token may not read {key}", hint="Ask for --read-keys")
+            )
+
+    def ensure_reads_keys_of(self, caller: Caller, glob: str) -> None:
+        """Raises: Forbidden: the token may not read every key that the glob can match."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.reads_all_keys_of(glob):
+            raise self._denied(
+                caller, "key_glob", Forbidden(f"This token may not read {glob}", hint="Ask for --read-keys")
+            )
+
+    def ensure_reads_some_key(self, caller: Caller) -> None:
+        """Raises: Forbidden: the token may read no keys at all."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.key_globs_read:
+            raise self._denied(caller, "key_glob", Forbidden("This token may read no keys", hint="Ask for --read-keys"))
+
+    def ensure_writes_key(self, caller: Caller, key: str) -> None:
+        if not caller.grant.writes_key(key):
+            raise self._no_key_glob(caller, key)
+
+    def ensure_writes_keys_of(self, caller: Caller, glob: str) -> None:
+        """Raises: Forbidden: the token may not write every key that the glob can match."""
+        if not caller.grant.writes_all_keys_of(glob):
+            raise self._no_key_glob(caller, glob)
+
+    def _no_key_glob(self, caller: Caller, key: str) -> FederatedMemoryError:
+        return self._denied(
+            caller, "key_glob", Forbidden(f"This token may not write {key}", hint="Ask for --write-keys")
+        )
 
     def viewing(self, caller: Caller, binding: str | None) -> str | None:
         """The workspace as which the caller reads what not everybody sees.

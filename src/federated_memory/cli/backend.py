@@ -66,7 +66,15 @@ class Backend(Protocol):
     def tokens(self) -> list[TokenRow]: ...
 
     def create_token(
-        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+        self,
+        name: str,
+        role: str,
+        *,
+        read: list[str],
+        write: list[str],
+        machine: str,
+        expires: str,
+        scopes: dict[str, list[str]],
     ) -> TokenCreated: ...
 
     def revoke_token(self, name: str) -> TokenRow: ...
@@ -218,9 +226,25 @@ class Remote:
         return [_parsed(TokenRow, row) for row in self.link.get("/api/v1/tokens")["tokens"]]
 
     def create_token(
-        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+        self,
+        name: str,
+        role: str,
+        *,
+        read: list[str],
+        write: list[str],
+        machine: str,
+        expires: str,
+        scopes: dict[str, list[str]],
     ) -> TokenCreated:
-        body = {"name": name, "role": role, "read": read, "write": write, "machine": machine, "expires": expires}
+        body: dict[str, object] = {
+            "name": name,
+            "role": role,
+            "read": read,
+            "write": write,
+            "machine": machine,
+            "expires": expires,
+        }
+        body |= scopes
         return _parsed(TokenCreated, self.link.call("POST", "/api/v1/tokens", body))
 
     def revoke_token(self, name: str) -> TokenRow:
@@ -306,11 +330,22 @@ class Local:
         return self._services.tokens.list(self._caller)
 
     def create_token(
-        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+        self,
+        name: str,
+        role: str,
+        *,
+        read: list[str],
+        write: list[str],
+        machine: str,
+        expires: str,
+        scopes: dict[str, list[str]],
     ) -> TokenCreated:
+        from federated_memory.auth.tokens import Scopes
+
         found = self._services.tokens.create(
-            self._caller, name, role, read=tuple(read), write=tuple(write), machine=machine, expires=expires
-        )
+            self._caller, name, role, read=tuple(read), write=tuple(write), machine=machine, expires=expires,
+            scopes=Scopes(**{kind: tuple(globs) for kind, globs in scopes.items()}),
+        )  # fmt: skip
         self._told(f"token create {name}")
         return found
 

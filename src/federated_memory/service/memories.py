@@ -231,7 +231,7 @@ class MemoryService:
                 error.message = f"{shown(item.source, 80)}: {error.message}"
                 raise
             warnings += told
-            if self._memories.was_removed(workspace.workspace_id, memory.memory_id):
+            if self._memories.was_removed(workspace.workspace_id, item.source):
                 deleted += 1
                 continue
             created += 1

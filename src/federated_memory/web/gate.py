@@ -22,6 +22,7 @@ from federated_memory.errors import Forbidden, InvalidArgument, InvalidName, Una
 from federated_memory.logs import request_id
 from federated_memory.operate.shipped import CLIENT_FILES
 from federated_memory.service.signing_in import SigningIn
+from federated_memory.service.waiting import LONG_CALL
 from federated_memory.settings import Network, Settings
 from federated_memory.web.enroll import ENROL_PATH
 from federated_memory.web.problems import BodyStalled, problem
@@ -103,6 +104,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 started = True
                 request.is_event_stream = _is_event_stream(message)
+                request.ends_itself = LONG_CALL in scope
             else:
                 ended = not message.get("more_body", False)
             await send(message)
