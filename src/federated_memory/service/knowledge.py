@@ -230,7 +230,7 @@ class Knowledge:
         self, caller: Caller, path: str, version: int, *, binding: str | None, if_match: str | None = None
     ) -> DocumentWritten:
         """A new version that equals an old one; also brings a deleted document back."""
-        return self._restore(caller, self._core.policy.writer(caller, binding), path, version, if_match)
+        return self.put_back(caller, self._core.policy.writer(caller, binding), path, version, _precondition(if_match))
 
     def may_restore(self, caller: Caller, workspace_id: str) -> bool:
         """Whether `restore_by_hand` is for this caller."""
@@ -241,14 +241,15 @@ class Knowledge:
     ) -> DocumentWritten:
         """`restore`, of a document or (path None) the overview, by a person who names the workspace."""
         workspace = self._core.policy.person(caller, parse_workspace_id(workspace_id))
-        return self._restore(caller, workspace, path, version, if_match)
+        return self.put_back(caller, workspace, path, version, _precondition(if_match))
 
-    def _restore(
+    def put_back(
         self, caller: Caller, workspace: Workspace, path: str | None, version: int, if_match: str | None
     ) -> DocumentWritten:
+        """As `restore`, for a workspace that the policy has already granted."""
         key = self._key(workspace, path)
         _, data = self._core.documents.read_version(key, version)
-        return self._write(caller, key, data, _precondition(if_match), "restore")
+        return self._write(caller, key, data, if_match, "restore")
 
     def _write(
         self, caller: Caller, key: Key, data: bytes, if_match: str | None, operation: str = "write"

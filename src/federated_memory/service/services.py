@@ -36,8 +36,8 @@ class Services:
     secrets: Secrets
     status: StatusService
     operations: Operations
-    signing_in: SigningIn
     state: State
+    signing_in: SigningIn
     memories: MemoryService
     collaboration: Collaboration
 
@@ -63,8 +63,8 @@ def build_services(core: Core) -> Services:
         secrets=secrets,
         status=StatusService(core, secrets),
         operations=Operations(core),
-        signing_in=SigningIn(core),
         state=State(core),
+        signing_in=SigningIn(core),
         memories=MemoryService(core, scopes),
         collaboration=collaboration,
     )

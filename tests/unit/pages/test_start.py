@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.spec("SITE-12")
 def test_a_start_loads_neither_templates_nor_markdown() -> None:
     code = (
-        "import sys, federated_memory.app\n"
+        "import sys, federated_memory.asgi\n"
         "heavy = ('jinja2', 'markdown_it', 'nh3', 'markupsafe', 'federated_memory.pages.handlers')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
