@@ -10,6 +10,7 @@ from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.memories import MemoryService
 from federated_memory.service.memory_scope import MemoryScopes
+from federated_memory.service.memory_transfer import MemoryTransfer
 from federated_memory.service.operations import Operations
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
@@ -33,12 +34,14 @@ class Services:
     status: StatusService
     operations: Operations
     memories: MemoryService
+    memory_transfer: MemoryTransfer
 
 
 def build_services(core: Core) -> Services:
     knowledge = Knowledge(core)
     secrets = Secrets(core)
     scopes = MemoryScopes(core)
+    memories = MemoryService(core, scopes)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
@@ -51,5 +54,6 @@ def build_services(core: Core) -> Services:
         secrets=secrets,
         status=StatusService(core, secrets),
         operations=Operations(core),
-        memories=MemoryService(core, scopes),
+        memories=memories,
+        memory_transfer=MemoryTransfer(core, memories, scopes),
     )
