@@ -460,8 +460,8 @@ def test_health_is_open_to_everybody(shared: Server, path: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        b"/", b"/healthz/", b"//healthz", b"/healthz/../api/v1/status", b"/HEALTHZ", b"/readyz/x", b"/mcp/",
-        b"/api/v1/workspaces/", b"/nothing",
+        b"//", b"//w/x", b"/W/x", b"/healthz/", b"//healthz", b"/healthz/../api/v1/status", b"/HEALTHZ", b"/readyz/x",
+        b"/mcp/", b"/api/v1/workspaces/", b"/nothing",
         b"/client", b"/client/", b"/client/config.json", b"/client/../api/v1/status", b"/client/memory_sync.py/x",
         b"/client//install.sh", b"/CLIENT/install.sh", b"/api/v1/enroll/", b"/api/v1/invitations",
         b"/%68ealthz/../mcp", b"/healthz%2f..%2fmcp",

@@ -63,7 +63,15 @@ class Backend(Protocol):
     def tokens(self) -> list[TokenRow]: ...
 
     def create_token(
-        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+        self,
+        name: str,
+        role: str,
+        *,
+        read: list[str],
+        write: list[str],
+        machine: str,
+        expires: str,
+        scopes: dict[str, list[str]],
     ) -> TokenCreated: ...
 
     def revoke_token(self, name: str) -> TokenRow: ...
@@ -200,9 +208,9 @@ class Local:
                 "MCP_MEMORY_TOKEN",
             )
         ensure_not_foreign(settings)
-        from federated_memory.app import open_services
         from federated_memory.auth.caller import Caller, Grant
         from federated_memory.logs import set_up_logs
+        from federated_memory.opening import open_services
 
         set_up_logs("WARNING", settings.log_format)
         self.url = ""
@@ -245,11 +253,22 @@ class Local:
         return self._services.tokens.list(self._caller)
 
     def create_token(
-        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+        self,
+        name: str,
+        role: str,
+        *,
+        read: list[str],
+        write: list[str],
+        machine: str,
+        expires: str,
+        scopes: dict[str, list[str]],
     ) -> TokenCreated:
+        from federated_memory.auth.tokens import Scopes
+
         found = self._services.tokens.create(
-            self._caller, name, role, read=tuple(read), write=tuple(write), machine=machine, expires=expires
-        )
+            self._caller, name, role, read=tuple(read), write=tuple(write), machine=machine, expires=expires,
+            scopes=Scopes(**{kind: tuple(globs) for kind, globs in scopes.items()}),
+        )  # fmt: skip
         self._told(f"token create {name}")
         return found
 
@@ -316,6 +335,6 @@ class Local:
         return self
 
     def __exit__(self, *_: object) -> None:
-        from federated_memory.app import close_services
+        from federated_memory.opening import close_services
 
         close_services(self._services)

@@ -80,9 +80,25 @@ class Remote:
         return [_parsed(TokenRow, row) for row in self.link.get("/api/v1/tokens")["tokens"]]
 
     def create_token(
-        self, name: str, role: str, *, read: list[str], write: list[str], machine: str, expires: str
+        self,
+        name: str,
+        role: str,
+        *,
+        read: list[str],
+        write: list[str],
+        machine: str,
+        expires: str,
+        scopes: dict[str, list[str]],
     ) -> TokenCreated:
-        body = {"name": name, "role": role, "read": read, "write": write, "machine": machine, "expires": expires}
+        body: dict[str, object] = {
+            "name": name,
+            "role": role,
+            "read": read,
+            "write": write,
+            "machine": machine,
+            "expires": expires,
+        }
+        body |= scopes
         return _parsed(TokenCreated, self.link.call("POST", "/api/v1/tokens", body))
 
     def revoke_token(self, name: str) -> TokenRow:

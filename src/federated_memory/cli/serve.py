@@ -164,7 +164,9 @@ def _serve(app: App, listener: socket.socket, stop: _Stop) -> None:
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # Open streams never end by themselves; whatever else is under way gets the drain time.
+            # Who waits for others is answered now, and open streams never end by themselves; whatever else is under way
+            # gets the drain time.
+            app.services.collaboration.waiting.stop()
             app.streams.end_event_streams()
             over = asyncio.get_running_loop().call_later(_DRAIN_SECONDS, app.streams.stop)
             try:

@@ -18,6 +18,7 @@ from federated_memory.store.memories import Memories
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.shared_state import SharedState
 from federated_memory.store.tombstones import Tombstones
 
 
@@ -36,5 +37,6 @@ class Core:
     policy: Policy
     audit: Audit
     tombstones: Tombstones
+    state: SharedState
     memories: Memories
     aliases: ProjectAliases

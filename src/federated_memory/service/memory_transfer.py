@@ -82,7 +82,7 @@ class MemoryTransfer:
                 error.message = f"{shown(item.source or item.memory_id, 80)}: {error.message}"
                 raise
             warnings += told
-            if self._memories.was_removed(workspace.workspace_id, memory.memory_id):
+            if self._memories.was_removed(workspace.workspace_id, item.source, item.memory_id):
                 deleted += 1
                 continue
             created += 1

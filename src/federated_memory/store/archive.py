@@ -231,6 +231,14 @@ class Archives:
         """
         return self._reader.lines_at(archive, numbers)
 
+    def line_at(self, archive: Archive, number: int) -> Line | None:
+        """One line, cut when it is over 4 MiB; None when there is none such. Those read last are kept in memory.
+
+        Raises:
+            NotFound, Unavailable: As for `read_lines`.
+        """
+        return self._reader.line_at(archive, number)
+
     def layout(self, archive: Archive) -> list[Member]:
         """The members of a transcript, as of now: it may have grown since `archive` was found."""
         return self._rows.members(archive.id)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import orjson
+
 from federated_memory.service import memory_results as m
 from federated_memory.service import results as r
 from federated_memory.service.framing import fenced as _fenced
@@ -20,8 +22,13 @@ def render(result: r.Result) -> str:
     raise TypeError(type(result).__name__)
 
 
-def _more(cursor: str | None) -> str:
+def more(cursor: str | None) -> str:
     return f"\nMore: cursor={cursor}" if cursor else ""
+
+
+def as_json(value: object) -> str:
+    """Compact JSON, as short as in the structured form."""
+    return orjson.dumps(value).decode()
 
 
 def _workspace_lines(found: r.WorkspaceList) -> str:
@@ -30,7 +37,7 @@ def _workspace_lines(found: r.WorkspaceList) -> str:
         f" {row.last_activity[:16]})"
         for row in found.workspaces
     ]
-    return f"{found.total} workspaces\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{found.total} workspaces\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -57,7 +64,7 @@ def _(found: r.DocumentList) -> str:
     lines = [
         f"- {_line(row.path)}: {_line(row.title)} ({row.bytes} bytes, {row.updated_at})" for row in found.documents
     ]
-    return f"{found.total} documents in {found.workspace_id}\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{found.total} documents in {found.workspace_id}\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -87,7 +94,7 @@ def _(done: r.DocumentDeleted) -> str:
 @render.register
 def _(found: r.History) -> str:
     lines = [f"- {row.version}: {row.operation} by {row.by} at {row.at}, etag {row.etag}" for row in found.versions]
-    text = f"{found.workspace_id} {_line(found.path)}\n" + "\n".join(lines) + _more(found.next_cursor)
+    text = f"{found.workspace_id} {_line(found.path)}\n" + "\n".join(lines) + more(found.next_cursor)
     if found.diff is not None:
         text += "\nDiff (data):\n" + _fenced(found.diff) + (" (cut)" if found.truncated else "")
     return text
@@ -99,7 +106,7 @@ def _(found: r.SessionList) -> str:
         f"- {row.session_id} in {row.workspace_id}: {_line(row.title)} ({row.started_at}, {row.lines} lines)"
         for row in found.sessions
     ]
-    return f"{len(lines)} sessions, newest first\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{len(lines)} sessions, newest first\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -123,7 +130,7 @@ def _(found: r.Hits) -> str:
     for hit in found.hits:
         where = f"session {hit.session_id}" if hit.session_id else _line(hit.path or "overview")
         lines.append(f"- {hit.workspace_id} {where} offset={hit.offset} {hit.at[:16]} {_line(hit.snippet)}")
-    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + more(found.next_cursor)
     return text + _noted(found.complete, found.note)
 
 
@@ -149,7 +156,7 @@ def _(found: r.MemoryHits) -> str:
             f"- {hit.workspace_id} ({_line(hit.project)}) {_line(hit.title)}, {hit.at[:16]}{who}: {_line(hit.snippet)}"
             f" [{hit.read_with} {what} offset={hit.offset}]"
         )
-    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + more(found.next_cursor)
     return text + _noted(found.complete, found.note)
 
 
@@ -174,7 +181,7 @@ def _memory_line(row: m.MemoryRowResult) -> str:
 def _(found: m.MemoryList) -> str:
     lines = [f"- {_memory_line(row)}" for row in found.memories]
     head = f"{len(lines)} of {found.total} memories, newest first. Data:\n"
-    return head + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    return head + _fenced("\n".join(lines)) + more(found.next_cursor)
 
 
 @render.register

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from federated_memory.auth.caller import Caller
+from federated_memory.auth.tokens import Scopes
 from federated_memory.errors import InvalidArgument
 from federated_memory.names import ETag, WorkspaceId, parse_workspace_id, shown
 from federated_memory.service.pages import DEFAULT_MAX_BYTES
@@ -57,6 +58,10 @@ class NewToken(BaseModel):
     role: str
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    read_keys: tuple[str, ...] | None = None
+    write_keys: tuple[str, ...] | None = None
+    read_rooms: tuple[str, ...] | None = None
+    write_rooms: tuple[str, ...] | None = None
     machine: str = ""
     expires: str = ""
 
@@ -282,11 +287,12 @@ class Routes:
             wanted = NewToken.model_validate(body)
         except ValidationError:
             raise InvalidArgument(
-                "Not a token", hint="Send name and role, and if need be read, write, machine, expires"
+                "Not a token", hint="Send name and role, and if need be read, write, read_keys, …, machine, expires"
             ) from None
+        scopes = Scopes(wanted.read_keys, wanted.write_keys, wanted.read_rooms, wanted.write_rooms)
         create = partial(
             self._services.tokens.create,
-            read=wanted.read, write=wanted.write, machine=wanted.machine, expires=wanted.expires,
+            read=wanted.read, write=wanted.write, machine=wanted.machine, expires=wanted.expires, scopes=scopes,
         )  # fmt: skip
         return json_response(await in_thread(create, caller, wanted.name, wanted.role), 201)
 
