@@ -1,42 +1,42 @@
-"""The only place that wires parts: settings → store → services → one ASGI application with one lifespan."""
+"""The only place that wires parts: settings → store → services, and the work behind them.
+
+`asgi` makes an application of the services: a command that opens the root for one answer has no use for that, and it
+takes longer to load than the answer to find.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from mcp.server.transport_security import TransportSecuritySettings
-from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from pydantic import SecretStr
 
-from federated_memory.opening import close_services as close_services
-from federated_memory.opening import open_services as open_services
-from federated_memory.operate.shipped import client_folder
-from federated_memory.pages.site import Site
-from federated_memory.service.events import FeedSource
-from federated_memory.service.observer import Observer
-from federated_memory.service.services import Services
-from federated_memory.tools.server import MemoryServer
-from federated_memory.web.client_files import ClientFiles
-from federated_memory.web.enroll import EnrolRoutes
-from federated_memory.web.events import EventRoutes
-from federated_memory.web.gate import Gate
-from federated_memory.web.health import health_routes
-from federated_memory.web.long_calls import LongCalls
-from federated_memory.web.memories import MemoryRoutes
-from federated_memory.web.metrics import metrics_route
-from federated_memory.web.observed import Observed
-from federated_memory.web.problems import ERROR_HANDLERS
-from federated_memory.web.rooms import RoomRoutes
-from federated_memory.web.routes import Routes
-from federated_memory.web.state import StateRoutes
-from federated_memory.web.streams import Streams
-from federated_memory.web.tasks import TaskRoutes
+from federated_memory.auth.binding import Bindings
+from federated_memory.auth.policy import Policy
+from federated_memory.auth.tokens import Tokens
+from federated_memory.index import Follower, Index
+from federated_memory.index.file import IndexFile
+from federated_memory.operate.migrate import migrate
+from federated_memory.search import Search
+from federated_memory.service.core import Core
+from federated_memory.service.services import Services, build_services
+from federated_memory.settings import Settings
+from federated_memory.store.aliases import ProjectAliases
+from federated_memory.store.archive import Archives
+from federated_memory.store.audit import Audit
+from federated_memory.store.documents import Documents
+from federated_memory.store.journal import Journal
+from federated_memory.store.memories import Memories
+from federated_memory.store.registry import Registry
+from federated_memory.store.root import Root
+from federated_memory.store.scan import Scan
+from federated_memory.store.shared_state import SharedState
+from federated_memory.store.tombstones import Tombstones
 
 logger = logging.getLogger(__name__)
 
@@ -46,62 +46,72 @@ _SWEEP_SECONDS = 30.0
 _SECRETS_SECONDS = 5.0
 """Nobody waits for the counts, and looking soon would take the processor from those who upload."""
 _TEND_SECONDS = 30.0
-_MCP_SESSION_IDLE_SECONDS = 3_600
 
 
-@dataclass(frozen=True, slots=True)
-class App:
-    services: Services
-    streams: Streams
-    asgi: ASGIApp
+def open_services(settings: Settings) -> Services:
+    """Open the root, of an older format too, and finish what a crash interrupted; `close_services` gives it back.
+
+    Raises:
+        Locked, UnsupportedFormat: The root cannot be used, and why.
+    """
+    migrate(settings.root)
+    root = Root(settings.root, min_free_bytes=settings.min_free_bytes)
+    try:
+        root.install_content(content_folder())
+        journal = Journal(root)
+        registry = Registry(root)
+        tombstones = Tombstones(root.database)
+        documents = Documents(root, journal, max_bytes=settings.max_document_bytes, tombstones=tombstones)
+        archives = Archives(
+            root, max_session_bytes=settings.max_session_bytes, lease_wait_seconds=0, tombstones=tombstones
+        )
+        index_file = IndexFile(root.path / "_meta" / "index.sqlite3")
+        index = Follower(root, documents, archives, index_file, min_free_bytes=settings.min_free_bytes)
+        core = Core(
+            settings=settings,
+            root=root,
+            registry=registry,
+            documents=documents,
+            journal=journal,
+            scan=Scan(root, documents),
+            archives=archives,
+            index=index,
+            search=Search(
+                root,
+                documents,
+                archives,
+                timeout_seconds=settings.search_timeout_seconds,
+                index=Index(index_file),
+                follower=index,
+            ),
+            tokens=Tokens(root, ai=_secret(settings.mcp_token), sync=_secret(settings.sync_token)),
+            policy=Policy(registry, Bindings(root.secret_key(), days=settings.binding_days)),
+            audit=Audit(root.meta, max_bytes=settings.audit_bytes, keep=settings.audit_files),
+            tombstones=tombstones,
+            state=SharedState(
+                root.database,
+                root.feed,
+                max_keys=settings.state_keys,
+                history=settings.state_history,
+                log=settings.state_log,
+            ),
+            memories=Memories(documents, tombstones),
+            aliases=ProjectAliases(root),
+        )
+        journal.recover()
+    except BaseException:
+        root.close()
+        raise
+    return build_services(core)
 
 
-def build_app(services: Services) -> App:
-    """The ASGI application. Its lifespan runs the background work; it does not own the root."""
-    settings = services.core.settings
-    streams = Streams()
-    services.core.tokens.on_revoke(streams.end)
-    observer = Observer(services.core, services.status, lambda: streams.event_streams)
-    server = MemoryServer(services, observer)
-    feed = FeedSource(services.core.root)
-    inner = server.streamable_http_app(
-        json_response=True,
-        session_idle_timeout=_MCP_SESSION_IDLE_SECONDS,
-        max_request_body_size=settings.max_mcp_body_bytes,
-        # The gate has checked Host and Origin of every route already.
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-    )
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        streams.start()
-        async with server.session_manager.run(), background_work(services), anyio.create_task_group() as following:
-            following.start_soon(server.notices.follow)
-            following.start_soon(server.state_notices.follow)
-            following.start_soon(feed.follow)
-            yield
-            following.cancel_scope.cancel()
-
-    starlette = Starlette(
-        routes=[
-            *(_with_streams(route, server) for route in inner.routes),
-            *Routes(services).all(),
-            *MemoryRoutes(services).all(),
-            *RoomRoutes(services).all(),
-            *TaskRoutes(services).all(),
-            *EnrolRoutes(services).all(),
-            *StateRoutes(services).all(),
-            *EventRoutes(services, feed).all(),
-            *ClientFiles(client_folder(), settings).all(),
-            *health_routes(services.status),
-            metrics_route(observer),
-            *Site(services).all(),
-        ],
-        exception_handlers=ERROR_HANDLERS,
-        lifespan=lifespan,
-    )
-    gate = Gate(starlette, settings, services.core.tokens, streams, services.signing_in)
-    return App(services, streams, Observed(gate, observer))
+def close_services(services: Services) -> None:
+    """Make everything durable as files, and give the root back."""
+    services.core.state.close()
+    services.core.search.close()
+    services.core.index.close()
+    services.core.journal.flush()
+    services.core.root.close()
 
 
 @contextlib.asynccontextmanager
@@ -125,11 +135,10 @@ async def background_work(services: Services) -> AsyncIterator[None]:
             await anyio.to_thread.run_sync(services.core.index.stop)
 
 
-def _with_streams(route: BaseRoute, server: MemoryServer) -> BaseRoute:
-    """The MCP endpoint, whose long calls are answered by a stream."""
-    if isinstance(route, Route):
-        route.app = LongCalls(route.app, server.long_tools)
-    return route
+def content_folder() -> Path:
+    """`server_content`: inside the installed package, or at the top of a checkout."""
+    packaged = Path(str(resources.files("federated_memory"))) / "server_content"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "server_content"
 
 
 async def _recover(services: Services) -> None:
@@ -156,3 +165,7 @@ async def _repeat(seconds: float, work: Callable[[], object]) -> None:
         except Exception:
             # One failure, such as a full disk, must not end the work for good.
             logger.exception("background work failed")
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None

@@ -208,9 +208,9 @@ class Local:
                 "MCP_MEMORY_TOKEN",
             )
         ensure_not_foreign(settings)
+        from federated_memory.app import open_services
         from federated_memory.auth.caller import Caller, Grant
         from federated_memory.logs import set_up_logs
-        from federated_memory.opening import open_services
 
         set_up_logs("WARNING", settings.log_format)
         self.url = ""
@@ -335,6 +335,6 @@ class Local:
         return self
 
     def __exit__(self, *_: object) -> None:
-        from federated_memory.opening import close_services
+        from federated_memory.app import close_services
 
         close_services(self._services)

@@ -45,8 +45,8 @@ def run(options: argparse.Namespace) -> int:
 
 def make_root(settings: Settings) -> str:
     """Everything that `serve` would make; whether the tokens were made now, in words."""
+    from federated_memory.app import close_services, open_services
     from federated_memory.auth.tokens import generated_tokens
-    from federated_memory.opening import close_services, open_services
 
     services = open_services(settings)
     try:

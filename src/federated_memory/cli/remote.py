@@ -91,14 +91,8 @@ class Remote:
         scopes: dict[str, list[str]],
     ) -> TokenCreated:
         body: dict[str, object] = {
-            "name": name,
-            "role": role,
-            "read": read,
-            "write": write,
-            "machine": machine,
-            "expires": expires,
-        }
-        body |= scopes
+            "name": name, "role": role, "read": read, "write": write, "machine": machine, "expires": expires, **scopes,
+        }  # fmt: skip
         return _parsed(TokenCreated, self.link.call("POST", "/api/v1/tokens", body))
 
     def revoke_token(self, name: str) -> TokenRow:

@@ -29,6 +29,7 @@ _SPEAKERS = {
 }  # fmt: skip
 _NAMED = 3.0
 """Of what somebody said whom the query names: people ask who did what, and talk to each other about the same things."""
+_HEARD = 1.0
 _DATED = 2.0
 """Of a session on a day that the query names."""
 _USUAL_SIZE = 9.0
@@ -226,7 +227,8 @@ def _windows(tally: _Tally, sums: _Sums, coverages: _Coverages) -> list[tuple[fl
         for near in (at - 1, at + 1):
             if 0 <= near <= last and abs(rows[near] - row) == 1:
                 terms = keys[near] >> _SHAPE_BITS
-                worth += _NEIGHBOUR * _FACTORS[keys[near] & _SHAPE] * sums[terms & ~held]
+                heard = _HEARD if key & _IS_NAMED and not keys[near] & _IS_NAMED else 1.0
+                worth += _NEIGHBOUR * heard * _FACTORS[keys[near] & _SHAPE] * sums[terms & ~held]
                 held |= terms
         found.append((-worth * coverages[held], row))
     found.sort()

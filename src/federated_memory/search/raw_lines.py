@@ -48,6 +48,10 @@ class RawFilter:
         found = [pattern for pattern in self._each if pattern.search(raw)]
         return found[0] if len(found) == 1 else self._any if found else None
 
+    def may_be_in(self, line: bytes) -> bool:
+        """Whether one line passes."""
+        return self.pattern_in(line) is not None and self.passes(line)
+
     def passes(self, line: bytes) -> bool:
         """The last word on a line with the pattern."""
         return all(text in line for text in self._needed) or any(escape.search(line) for escape in self._escapes)

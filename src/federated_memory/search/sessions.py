@@ -113,7 +113,7 @@ def _walk(
     lines = candidates.lines_of(archive) if candidates else None
     if lines is None:
         return Walk(archives, archive, lines_filter, first_line, budget)
-    return Picked(archives, archive, None, first_line, budget, numbers=lines)
+    return Picked(archives, archive, lines_filter, first_line, budget, numbers=lines)
 
 
 def _hits(archive: Archive, query: Exact, scope: Scope, turns: Sequence[Turn]) -> Iterator[Hit]:

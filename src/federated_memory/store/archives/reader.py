@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from types import TracebackType
@@ -52,7 +52,9 @@ class ArchiveReader:
 
         return self._consistently(archive, read)
 
-    def lines_at(self, archive: Archive, numbers: Sequence[int]) -> Iterator[Line]:
+    def lines_at(
+        self, archive: Archive, numbers: Sequence[int], may_hold: Callable[[bytes], object] | None
+    ) -> Iterator[Line]:
         """Line by line, in batches that share a member, so that no member is inflated or split twice."""
         at = 0
         while at < len(numbers):
@@ -61,15 +63,15 @@ class ArchiveReader:
                 end += 1
             wanted = numbers[at:end]
 
-            def read(found: Archive, file: _File, wanted: Sequence[int] = wanted) -> list[Line]:
-                page = _Picked(wanted)
+            def read(found: Archive, file: _File, wanted: Sequence[int] = wanted) -> _Picked:
+                page = _Picked(wanted, may_hold)
                 members = self._rows.members_from(found.id, wanted[0])
                 page.fill(found, members, lambda member: self._inflate(file, member))
-                return page.lines
+                return page
 
-            lines = self._consistently(archive, read)
-            yield from (line for line in lines if line.number < archive.lines)
-            at = at + len(lines) if lines else end
+            page = self._consistently(archive, read)
+            yield from (line for line in page.lines if line.number < archive.lines)
+            at = bisect_left(numbers, page.reached, at + 1) if page.reached else end
 
     def line_at(self, archive: Archive, number: int) -> Line | None:
         """One line, which a search may show again and again; None when there is none such."""
@@ -189,6 +191,9 @@ class _Page:
 
     def fill(self, archive: Archive, members: Iterable[Member], inflate: Callable[[Member], bytes]) -> None:
         for first_line, found in groupby(members, key=lambda member: member.first_line):
+            if first_line >= self._end:
+                return
+            self._next = max(self._next, first_line)
             group = list(found)
             if len(group) == 1:
                 self._take_lines(first_line, inflate(group[0]))
@@ -236,11 +241,21 @@ class _Page:
 
 
 class _Picked(_Page):
-    """Some lines of the members that begin with the first of them; ends with the first member that holds none."""
+    """Some lines; of members that may not hold what is looked for, none."""
 
-    def __init__(self, numbers: Sequence[int]) -> None:
+    def __init__(self, numbers: Sequence[int], may_hold: Callable[[bytes], object] | None) -> None:
         super().__init__(numbers[0], numbers[-1] - numbers[0] + 1, LONGEST_MEMBER_BYTES, 0)
         self._numbers = frozenset(numbers)
+        self._may_hold = may_hold
+
+    @property
+    def reached(self) -> int:
+        """Up to which line everything was looked at; 0: there was nothing more."""
+        return self._next if self._is_full else 0
+
+    def _take_lines(self, first_line: int, raw: bytes) -> None:
+        if self._may_hold is None or self._may_hold(raw):
+            super()._take_lines(first_line, raw)
 
     def _take(self, total_bytes: int, cut: Callable[[slice], bytes]) -> None:
         if self._next not in self._numbers:
