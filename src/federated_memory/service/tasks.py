@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -132,7 +133,8 @@ class TaskService:
             return task if task.is_finished else None
 
         if wait_seconds and not task.is_finished:
-            with self._presences.connected(agent):
+            mine = task.state == "claimed" and task.worker_session == agent.session
+            with self._presences.connected(agent), self._leases.held(task) if mine else nullcontext():
                 await self._waiting.until(
                     finished, task_id, who=agent.name, waiter=waiter, told=lambda: _standing(task), seconds=wait_seconds
                 )
@@ -224,7 +226,6 @@ class TaskService:
         agent = self._messages.agent(caller, binding)
         if room:
             self._messages.ensure_member(agent, room)
-        self._leases.renew_all(agent.session)
         return agent
 
     def _take(self, agent: Agent, room: str, limit: int, lease_seconds: float) -> tuple[list[Task], list[Message]]:
@@ -308,9 +309,6 @@ class TaskService:
                     await wake.wait()
 
     def _lease_ended(self, task: Task) -> None:
-        if self._presences.is_connected(task.worker, task.worker_session):
-            self._leases.begin(task)
-            return
         try:
             if task.attempt < MOST_ATTEMPTS:
                 self._give_back(task)
