@@ -3,10 +3,13 @@
 import contextlib
 import json
 import math
+import sqlite3
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from scripts.bench.harness import Bench, BenchError, Goal, Options, interleave, medians, timed
@@ -30,7 +33,14 @@ class Agent:
 
     def ok(self, tool: str, /, **arguments: object) -> dict[str, Any]:
         """The structured result, of plain JSON or of the last event of a stream."""
-        body = self.client.send(self.client.prepare(tool, **arguments))
+        return self.answer(self.client.prepare(tool, **arguments))
+
+    def begin(self, tool: str, /, **arguments: object) -> None:
+        """Send a call; `answer` waits for what it gives."""
+        self.client.connection.socket.sendall(self.client.prepare(tool, **arguments, **self.bound))
+
+    def answer(self, request: bytes = b"") -> dict[str, Any]:
+        body = self.client.send(request)
         if body.startswith((b"event:", b":")):
             body = [line for line in body.split(b"\r\n") if line.startswith(b"data: ")][-1][6:]
         found: dict[str, Any] = json.loads(body)["result"]["structuredContent"]
@@ -43,8 +53,11 @@ class Agent:
         """Take a task over and answer it; when it was taken over, by this process' clock."""
         (task,) = self.ok("poll_pending_tasks", wait_seconds=wait_seconds, **self.bound)["tasks"]
         taken = time.perf_counter()
-        self.ok("submit_task_result", task_id=task["task_id"], success=True, output="done", attempt=1, **self.bound)
+        self.submit(task["task_id"])
         return taken
+
+    def submit(self, task_id: str) -> None:
+        self.ok("submit_task_result", task_id=task_id, success=True, output="done", attempt=1, **self.bound)
 
 
 @contextlib.contextmanager
@@ -60,27 +73,52 @@ def agents(options: Options, era: Era, *names: str) -> Iterator[list[Agent]]:
 
 
 def handoff(options: Options) -> Iterator[Goal]:
-    """From `delegate_task` to its answer, with a peer that waits for work: three calls, three durable commits."""
+    """From `delegate_task` to its answer, with a peer that waits for work: three calls, three durable commits.
+
+    Half a commit is added to the no-op that six of are allowed: no handing over is durable without its three.
+    """
     for era in ERAS:
-        with agents(options, era, "asks", "works") as (asker, worker):
+        with (
+            agents(options, era, "asks", "works") as (asker, worker),
+            wal(options.folder / f"wal-{era}.sqlite3") as commit,
+        ):
             nothing = asker.client.prepare("noop")
 
             def hand_over(asker: Agent = asker, worker: Agent = worker) -> None:
-                working = threading.Thread(target=worker.do_one, args=(30,))
-                working.start()
-                if asker.delegate(30)["status"] != "completed":
+                worker.begin("poll_pending_tasks", wait_seconds=30)
+                asker.begin("delegate_task", room="bench", task="t", timeout_seconds=30)
+                (task,) = worker.answer()["tasks"]
+                worker.submit(task["task_id"])
+                if asker.answer()["status"] != "completed":
                     raise BenchError("the task was not completed")
-                working.join()
 
             samples = interleave(
                 {
                     "handoff": timed(hand_over, 5),
-                    "noop": timed(lambda: asker.client.send(nothing), 20),  # noqa: B023
+                    "noop": timed(partial(asker.client.send, nothing), 20),
+                    "commit": timed(commit, 10),
                 },
                 options.size(40, 8),
             )
         cost = medians(samples)
-        yield Goal(f"rooms/delegate, claim, result {era}", cost["handoff"], cost["noop"], HANDOFF_TARGET)
+        reference = cost["noop"] + cost["commit"] / 2
+        note = f"no-op {cost['noop']:.2f} ms, durable commit {cost['commit']:.2f} ms: three of them are in it"
+        yield Goal(f"rooms/delegate, claim, result {era}", cost["handoff"], reference, HANDOFF_TARGET, note=note)
+        yield Goal(f"rooms/the same beside the no-op alone {era}", cost["handoff"], cost["noop"], None)
+
+
+@contextlib.contextmanager
+def wal(path: Path) -> Iterator[Callable[[], None]]:
+    """What one durable commit of SQLite costs on this disk, as the server makes them."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute("CREATE TABLE rows (text TEXT)")
+
+        def commit() -> None:
+            database.execute("INSERT INTO rows VALUES (?)", ("x" * 200,))
+
+        yield commit
 
 
 def wake(options: Options) -> Iterator[Goal]:
@@ -109,7 +147,7 @@ def wake(options: Options) -> Iterator[Goal]:
 
 def idle(options: Options) -> Iterator[Goal]:
     """The server's CPU while 50 calls wait for tasks, beside the same server while none does."""
-    seconds = options.size(5, 2)
+    seconds = options.size(10, 5)
     folder = options.fresh_folder("rooms-idle")
     with our_server(folder / "root", MEMORY_TOOLSETS="core,rooms") as server:
         owner = Agent(server, "2026-07-28", "waits")
@@ -124,7 +162,7 @@ def idle(options: Options) -> Iterator[Goal]:
         clients = [McpClient(server.origin, AI_TOKEN, "2026-07-28") for _ in range(WAITING)]
         for client in clients:
             client.connection.socket.sendall(client.prepare("poll_pending_tasks", wait_seconds=600, **owner.bound))
-        time.sleep(1)
+        time.sleep(3)  # until all of them wait
         waiting = spent()
         for client in (*clients, owner.client):
             client.close()

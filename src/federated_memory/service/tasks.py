@@ -79,7 +79,7 @@ class TaskService:
 
         async def finished() -> Task | None:
             nonlocal found
-            found = await _in_thread(self._find, found)
+            found = self._find(found)
             return found if found.is_finished else None
 
         with self._presences.connected(agent):
@@ -129,7 +129,7 @@ class TaskService:
 
         async def finished() -> Task | None:
             nonlocal task
-            task = await _in_thread(self._find, task)
+            task = self._find(task)
             return task if task.is_finished else None
 
         if wait_seconds and not task.is_finished:
@@ -141,7 +141,7 @@ class TaskService:
         return self._row(task)
 
     def _find(self, task: Task) -> Task:
-        """As it is now."""
+        """As it is now: one row that was just written, which no writer keeps from being read."""
         return self._tasks.find(task.task_id) or task
 
     def _visible(self, caller: Caller, binding: str | None, task_id: str) -> tuple[Agent, Task]:
@@ -195,7 +195,7 @@ class TaskService:
                 "limit or lease_seconds is out of range",
                 hint=f"limit is 1 to 20, lease_seconds 1 to {MOST_LEASE_SECONDS}",
             )
-        agent = await _in_thread(self._poller, caller, binding, room)
+        agent = self._messages.agent(caller, binding)  # looks at no disk
         take = partial(self._take, agent, room, limit, lease_seconds)
         taken: tuple[list[Task], list[Message]] = ([], [])
 
@@ -222,13 +222,9 @@ class TaskService:
             tasks=[self._claimed(task) for task in taken[0]], notices=[notice_of(message) for message in taken[1]]
         )
 
-    def _poller(self, caller: Caller, binding: str | None, room: str) -> Agent:
-        agent = self._messages.agent(caller, binding)
+    def _take(self, agent: Agent, room: str, limit: int, lease_seconds: float) -> tuple[list[Task], list[Message]]:
         if room:
             self._messages.ensure_member(agent, room)
-        return agent
-
-    def _take(self, agent: Agent, room: str, limit: int, lease_seconds: float) -> tuple[list[Task], list[Message]]:
         tasks = self._tasks.claim(
             agent.workspace_id, agent.session, room=room, limit=limit, lease_seconds=lease_seconds
         )

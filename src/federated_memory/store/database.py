@@ -121,8 +121,10 @@ class Database:
         self._listeners.append(listener)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, tells: bool = True) -> Iterator[sqlite3.Connection]:
         """A write transaction: durable when the block ends, undone whole when it raises.
+
+        `tells` False: nothing that those who listen to commits look at, such as the feed's followers.
 
         Raises:
             StorageFull: The disk is full; nothing was changed.
@@ -140,7 +142,7 @@ class Database:
                 if isinstance(error, sqlite3.OperationalError):
                     raise _explained(error) from error
                 raise
-        for listener in self._listeners:
+        for listener in self._listeners if tells else ():
             listener()
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
