@@ -91,8 +91,8 @@ check_wishes() {
     [[ -n $reach ]] || fail "by which name or address do other machines reach this one?" "--name or --address"
     if [[ -n $certificate || -n $key ]]; then
         [[ -r $certificate && -r $key ]] || fail "--certificate and --key go together, and both files must be there"
-        [[ $(openssl x509 -in "$certificate" -noout -pubkey 2>/dev/null) == "$(openssl pkey -in "$key" -pubout 2>/dev/null)" ]] \
-            || fail "$key is not the key of $certificate"
+        each=$(openssl x509 -in "$certificate" -noout -pubkey 2>/dev/null) || fail "$certificate is no certificate"
+        [[ $each == "$(openssl pkey -in "$key" -pubout 2>/dev/null)" ]] || fail "$key is not the key of $certificate"
         openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null || fail "$certificate has expired"
         "$here/certificate.sh" --covers "$certificate" "$reach" \
             || fail "$certificate is not for $reach, or ends within 30 days" "Name it by --name, or renew it first"
@@ -133,6 +133,9 @@ check_port() { # PORT OPTION WHO-IT-MAY-BE
 check_nginx() {
     local words
     if ! command -v nginx >/dev/null || ((EUID != 0)); then return 0; fi
+    if [[ $(nginx -V 2>&1) == *without-http_limit_* ]]; then
+        fail "this nginx has no limits (nginx-light of Ubuntu 22.04 is such a one)" "apt-get install nginx-core. Nothing was changed"
+    fi
     words=$(nginx -t -q 2>&1) || fail "nginx's configuration has an error already: $words" "Mend that first. Nothing was changed"
 }
 
@@ -142,7 +145,7 @@ our_site() { local file; file=$(site_file); if [[ -f $file ]]; then echo "$file"
 packages() {
     local missing=() pair
     local wants=("python3:python3" "openssl:openssl" "curl:curl" "ss:iproute2" "setpriv:util-linux")
-    [[ -n ${option[no-nginx]:-} ]] || wants+=("nginx:nginx-light")
+    [[ -n ${option[no-nginx]:-} ]] || wants+=("nginx:nginx") # nginx-light of Ubuntu 22.04 lacks limits
     [[ -n ${option[no-fail2ban]:-} ]] || wants+=("fail2ban-client:fail2ban")
     [[ -n ${option[no-firewall]:-} && -n ${option[no-fail2ban]:-} ]] || wants+=("nft:nftables")
     for pair in "${wants[@]}"; do
@@ -152,7 +155,7 @@ packages() {
     [[ -n ${option[no-fail2ban]:-} ]] || /usr/bin/python3 -c 'import systemd.journal' 2>/dev/null || missing+=(python3-systemd)
     ((${#missing[@]})) || return 0
     say "Packages: ${missing[*]}"
-    if [[ " ${missing[*]} " == *" nginx-light "* ]]; then fresh_nginx=1; fi
+    if [[ " ${missing[*]} " == *" nginx "* ]]; then fresh_nginx=1; fi
     do_ env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     do_ env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}"
     # Debian's page on port 80 is nobody's site when nginx came with us.

@@ -71,6 +71,14 @@ restart() {
     systemctl restart "$unit"
 }
 
+# What the unit asserts, in words: systemd says it itself from version 252 on.
+missing_credentials() {
+    local file
+    while read -r file; do
+        [[ -s $file ]] || say "$file is missing or empty: the unit does not start without it"
+    done < <(sed -n 's/^AssertFileNotEmpty=//p' "/etc/systemd/system/$unit" 2>/dev/null)
+}
+
 switch() {
     local id=$1 before
     [[ -f $home/releases/$id/.complete ]] || fail "there is no release $id" "release.sh list"
@@ -83,10 +91,10 @@ switch() {
         return
     fi
     say "release $id is not healthy:" >&2
-    systemctl status --no-pager --lines 0 "$unit" 2>/dev/null | grep 'was not met' >&2 || true
+    missing_credentials >&2
     journalctl --unit "$unit" --lines 15 --no-pager --output cat >&2 2>/dev/null || true
     if [[ -z $before || $before == "$id" ]]; then
-        fail "the server does not run" "systemctl status $unit; a missing credential is named there"
+        fail "the server does not run" "systemctl status $unit; journalctl -u $unit"
     fi
     point current "$before"
     health_seconds=60 # what ran before gets all its time, however short the new one's was

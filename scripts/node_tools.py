@@ -2,8 +2,8 @@
 """Node.js programs for the end-to-end tests, pinned and installed on first use.
 
 `scripts/node/package.json` and its lockfile name exact versions; `npm ci` installs them
-into `.cache/node` of the repository. Further agents (`scripts/node_agents`, 500 MB) are installed into
-`.cache/node_agents` when one of them is asked for by name. The npm that runs this may belong to an old Node:
+into `.cache/node` of the repository. Further agents (`scripts/node_agents`, 500 MB, and `scripts/node_opencode`,
+200 MB) are installed beside it when one of them is asked for by name. The npm that runs this may belong to an old Node:
 the programs themselves always run on the Node 22 that npm delivers as a package.
 
     python scripts/node_tools.py [TOOL ...]     install what is missing, print where it is
@@ -48,6 +48,7 @@ class Kit(NamedTuple):
 
 BASE = Kit("node", 700)
 AGENTS = Kit("node_agents", 500)
+OPENCODE = Kit("node_opencode", 200)
 LEAST_NODE = (22, 19)  # what the Inspector asks for; older ones fail at start with a SyntaxError
 INSTALL_SECONDS = 540
 
@@ -60,7 +61,8 @@ def ensure(*tools: str) -> dict[str, list[str]]:
     """Install what is missing and return, for each name in `tools`, the start of its command line.
 
     Names: `node`, `claude` (Claude Code), `conformance` (the official suite), `inspector`; none given means all of
-    these. Only by name: `codex`, `gemini`. One process installs, others wait for it; a right installation is reused.
+    these. Only by name: `codex`, `gemini`, `opencode`. One process installs, others wait for it; a right installation
+    is reused.
 
     Raises:
         NodeToolsError: npm is missing or failed, or there is no Node 22 for this platform.
@@ -69,7 +71,7 @@ def ensure(*tools: str) -> dict[str, list[str]]:
     if unknown := sorted(set(wanted) - set(COMMANDS)):
         raise NodeToolsError(f"unknown Node tool: {', '.join(unknown)} (known: {', '.join(COMMANDS)})")
     # The programs of every kit run on the Node of the first one.
-    for kit in (BASE, AGENTS):
+    for kit in (BASE, AGENTS, OPENCODE):
         if kit == BASE or any(COMMANDS[tool][0] == kit for tool in wanted):
             _ensure_kit(kit)
     return {tool: COMMANDS[tool][1]() for tool in wanted}
@@ -151,6 +153,15 @@ def _claude() -> list[str]:
     return [str(found[0])]
 
 
+def _opencode() -> list[str]:
+    """The native program: its npm package is a launcher that an install script completes."""
+    program = OPENCODE.modules / "opencode-linux-x64-baseline" / "bin" / "opencode"
+    if not program.is_file():
+        raise NodeToolsError(f"opencode has no pinned package for {sys.platform} {platform.machine()}")
+    os.chmod(program, 0o755)
+    return [str(program)]
+
+
 COMMANDS: dict[str, tuple[Kit, Callable[[], list[str]]]] = {
     "node": (BASE, _node),
     "claude": (BASE, _claude),
@@ -158,6 +169,7 @@ COMMANDS: dict[str, tuple[Kit, Callable[[], list[str]]]] = {
     "inspector": (BASE, _script(BASE, "@modelcontextprotocol/inspector/clients/launcher/build/index.js")),
     "codex": (AGENTS, _script(AGENTS, "@openai/codex/bin/codex.js")),
     "gemini": (AGENTS, _script(AGENTS, "@google/gemini-cli/bundle/gemini.js")),
+    "opencode": (OPENCODE, _opencode),
 }
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the OpenAI Responses and the Gemini API on loopback: a real agent goes through a whole turn.
+"""Stand-ins for the OpenAI Responses, Chat Completions and Gemini APIs on loopback: real agents go through a turn.
 
 As `model_standin` does for Claude Code, but smaller: steps are (tool, input) pairs in order, then a closing text.
 `results` are what the agent handed back for each call.
@@ -89,6 +89,29 @@ class OtherStandin:
         ]
         return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
 
+    # -- OpenAI Chat Completions, as opencode speaks it to a provider of one's own
+
+    def complete(self, body: dict[str, Any]) -> bytes:
+        names = [tool["function"]["name"] for tool in body.get("tools", []) if tool.get("type") == "function"]
+        offered = {name.removeprefix("memory_"): name for name in names if name.startswith("memory_")}
+        results = [_text_of(item["content"]) for item in body.get("messages", []) if item.get("role") == "tool"]
+        # Without tools it is a side request, such as for a title.
+        call = self.next_call(results, offered) if offered else None
+        delta: dict[str, Any] = {"role": "assistant"}
+        if call is None:
+            delta["content"] = self._closing
+        else:
+            function = {"name": call[0], "arguments": json.dumps(call[1])}
+            delta["tool_calls"] = [{"index": 0, "id": f"call_{len(results)}", "type": "function", "function": function}]
+        head = {"id": f"c_{len(results)}", "object": "chat.completion.chunk", "created": 1, "model": "standin"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        reason = "tool_calls" if call else "stop"
+        chunks: list[dict[str, Any]] = [
+            {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+            {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}], "usage": usage},
+        ]
+        return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode() + b"data: [DONE]\n\n"
+
     # -- Gemini
 
     def generate(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +159,8 @@ def _handler_of(standin: OtherStandin) -> type[BaseHTTPRequestHandler]:
             standin.bodies.append(body)
             if "/responses" in self.path:
                 self.send(standin.respond(body), "text/event-stream")
+            elif "/chat/completions" in self.path:
+                self.send(standin.complete(body), "text/event-stream")
             elif "streamGenerateContent" in self.path:
                 self.send(b"data: " + json.dumps(standin.generate(body)).encode() + b"\n\n", "text/event-stream")
             elif "generateContent" in self.path:

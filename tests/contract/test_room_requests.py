@@ -19,7 +19,8 @@ POSTS = [(tool, path) for tool, (method, path) in ROUTES.items() if method == "P
 BODIES = [
     b"", b"{", b"[]", b"null", b'"room"', b"\xff\xfe", b'{"room": "\\ud800"}', b'{"unknown": 1}', b"[" * 100_000,
     b'{"room": 1, "message": 2, "task": [], "read": "x", "success": "yes", "output": {}, "wait_seconds": "soon"}',
-    b'{"room": {"a": 1}}', b'{"wait_seconds": 1e400}', b'{"limit": 99999999999999999999999}', b'{"timeout_seconds": NaN}',
+    b'{"room": {"a": 1}}', b'{"wait_seconds": 1e400}', b'{"limit": 99999999999999999999999}',
+    b'{"timeout_seconds": NaN}',
     b'{"room": "r", "task": "t", "timeout_seconds": -1}', b'{"room": "r", "message": "m", "ttl_seconds": 1e3}',
     b'{"lease_seconds": 0}', b'{"read": [-1, 99999999999999999999]}', b'{"success": true, "output": "x", "attempt": 0}',
     b'{"room": "r", "message": "m", "to": "\\u202e"}', b'{"room": "r", "status": "\\u0000"}',

@@ -1,4 +1,4 @@
-"""The real Codex and Gemini CLI through a whole turn: register, write, search, only the model is a stand-in."""
+"""The real Codex, Gemini CLI and opencode through a whole turn: register, write, search; the model is a stand-in."""
 
 from __future__ import annotations
 
@@ -85,3 +85,31 @@ def test_gemini_goes_through_a_whole_turn(server: RunningServer, tmp_path: Path)
         )  # fmt: skip
     assert done.exit_code == 0, done.shown()
     proven(server, model, "gemini")
+
+
+@pytest.mark.spec("TOOL-2", "BIND-1", "INST-1", "SYNC-8")
+def test_opencode_goes_through_a_whole_turn_and_its_session_is_kept(server: RunningServer, tmp_path: Path) -> None:
+    """Connected by our installer; then the session that opencode itself stored is uploaded, found and read."""
+    machine = Machine(tmp_path / "opencodebox")
+    (machine.home / ".config" / "opencode").mkdir(parents=True)
+    program = node_tools.ensure("opencode")["opencode"]
+    machine.install(server, "--client", "opencode", "--history", "all")
+    with OtherStandin(steps("opencode")) as model:
+        provider = {
+            "npm": "@ai-sdk/openai-compatible",
+            "options": {"baseURL": f"{model.url}/v1", "apiKey": "x"},
+            "models": {"standin": {"name": "standin", "tool_call": True}},
+        }
+        own = {"provider": {"standin": provider}, "model": "standin/standin", "autoupdate": False, "share": "disabled"}
+        (machine.project / "opencode.json").write_text(json.dumps(own))
+        done = machine.run(
+            [*program, "run", "--model", "standin/standin", "remember the zebra port"],
+            OPENCODE_DISABLE_AUTOUPDATE="1", OPENCODE_DISABLE_MODELS_FETCH="1", OPENCODE_DISABLE_LSP_DOWNLOAD="1",
+        )  # fmt: skip
+    assert done.exit_code == 0, done.shown()
+    proven(server, model, "opencode")
+    sent = machine.memory_sync("sync")
+    assert sent.exit_code == 0, sent.shown()
+    with server.api() as api:
+        found = api.call("GET", "/api/v1/search?query=remember+zebra+port&kinds=session&tool=opencode")
+    assert [hit for hit in found.json["hits"] if hit["role"] == "user"], found

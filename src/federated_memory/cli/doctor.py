@@ -12,7 +12,7 @@ from federated_memory.errors import FederatedMemoryError, InvalidArgument
 from federated_memory.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Remote
+    from federated_memory.cli.remote import Remote
     from federated_memory.operate.diagnosis import Row
 
 EXIT_CODES = {"ok": 0, "warn": 1, "fail": 2}
@@ -62,6 +62,7 @@ def _rows() -> Iterator[Row]:
 def _upkeep(settings: Settings) -> Iterator[Row]:
     from federated_memory.operate import upkeep
 
+    yield from upkeep.bans(settings)
     if (settings.root / "_meta").is_dir():
         yield from upkeep.backups(settings.root)
         yield from upkeep.machines(settings.root)

@@ -20,7 +20,7 @@ from federated_memory.operate.serving import inode_of
 from federated_memory.settings import EXAMPLE_TOKENS, Settings, load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.app import App
+    from federated_memory.asgi import App
     from federated_memory.service.services import Services
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    from federated_memory.app import build_app, close_services, open_services
+    from federated_memory.app import close_services, open_services
+    from federated_memory.asgi import build_app
     from federated_memory.logs import set_up_logs
 
     settings = load_settings()

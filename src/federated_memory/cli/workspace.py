@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from federated_memory.cli.output import json_option, print_json, print_line, print_pairs, print_table
+from federated_memory.cli.output import counted, json_option, print_json, print_line, print_pairs, print_table
 from federated_memory.settings import load_settings
+
+if TYPE_CHECKING:
+    from federated_memory.cli.backend import Backend
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +36,16 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rename.add_argument("workspace_id", metavar="ID")
     rename.add_argument("to", metavar="NEW_ID")
     rename.set_defaults(run=run_rename)
+    merge = actions.add_parser(
+        "merge", parents=[json], help="take one into another; its id goes on working",
+        description="Move all that SOURCE holds into TARGET. What has the same name there and says something else is "
+        "kept beside it, versions and all. Requests that name SOURCE then mean TARGET, and SOURCE's write token is "
+        "good for it until TARGET's is reissued. Without --apply it only tells what would happen.",
+    )  # fmt: skip
+    merge.add_argument("workspace_id", metavar="SOURCE")
+    merge.add_argument("into", metavar="TARGET")
+    merge.add_argument("--apply", action="store_true", help="do it; there is no way back but a backup")
+    merge.set_defaults(run=run_merge)
     archive = actions.add_parser(
         "archive", parents=[json], help="neither listed nor written any more",
         description="Keep a workspace readable and searchable, but list it no more and refuse writes.",
@@ -45,7 +59,11 @@ def run_list(options: argparse.Namespace) -> int:
     from federated_memory.cli.backend import open_backend
 
     with open_backend(load_settings()) as backend:
-        rows = backend.workspaces(machine=options.machine, tool=options.tool, project=options.project)
+        return print_workspaces(backend, options)
+
+
+def print_workspaces(backend: Backend, options: argparse.Namespace) -> int:
+    rows = backend.workspaces(machine=options.machine, tool=options.tool, project=options.project)
     if options.json:
         print_json([row.as_dict() for row in rows])
     elif not rows:
@@ -113,6 +131,29 @@ def run_rename(options: argparse.Namespace) -> int:
         print_json(done)
     else:
         print_line(f"{done['was']} is {done['workspace_id']} now; the old id leads to it. The index is made anew.")
+    return 0
+
+
+def run_merge(options: argparse.Namespace) -> int:
+    from federated_memory.cli.backend import open_backend
+
+    with open_backend(load_settings()) as backend:
+        done = backend.operate("merge", workspace_id=options.workspace_id, into=options.into, apply=options.apply)
+    if options.json:
+        print_json(done)
+        return 0
+    what = f"{counted(done['documents'], 'document')} and {counted(done['sessions'], 'session')}"
+    verb = "moved" if done["applied"] else "would move"
+    print_line(f"{what} {verb} from {done['was']} to {done['workspace_id']}; {done['known']:,} are there already.")
+    if done["beside"]:
+        print_line(f"Kept beside what has their name there ({done['beside']:,}):")
+        print_table(("FROM", "TO"), [tuple(pair) for pair in done["renamed"]])
+    for note in done["notes"]:
+        print_line(f"{note}.")
+    if done["applied"]:
+        print_line(f"{done['was']} leads to {done['workspace_id']} now, with its own write token too.")
+    else:
+        print_line("Nothing was changed: --apply does it.")
     return 0
 
 

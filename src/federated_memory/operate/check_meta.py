@@ -51,7 +51,7 @@ def read_registry(meta: Folder) -> Registered:
     where = "_meta/workspaces.json"
     try:
         rows = json.loads(meta.read("workspaces.json"))["workspaces"]
-        found = {row["workspace_id"]: Workspace(**row) for row in rows}
+        found = {row["workspace_id"]: Workspace.of_row(row) for row in rows}
     except FileNotFoundError:
         return Registered({}, [])
     except (OSError, ValueError, KeyError, TypeError):

@@ -21,6 +21,7 @@ from federated_memory.operate.backup import read_archive
 from federated_memory.operate.check import check_root
 from federated_memory.operate.findings import Report
 from federated_memory.operate.manifest import Manifest
+from federated_memory.operate.migrate import older_format, run_steps
 from federated_memory.store.database import SCHEMA_VERSION
 
 KEPT_SECRETS = ("secret.key", "generated-tokens.env")
@@ -58,6 +59,8 @@ def restore(
     try:
         with storage_errors():
             manifest = _extract(archive, staged, progress)
+        if (older := older_format(staged)) is not None:
+            run_steps(staged, older)  # the archive is its backup
         epoch = _take_epoch(staged / "_meta" / "state.sqlite3")
         report = check_root(staged, read_data=read_data, pause_seconds=0)
         if report.count("error"):

@@ -22,6 +22,7 @@ _BACKUP_AGE = timedelta(days=2)
 _SILENCE, _GONE = timedelta(days=7), timedelta(days=60)
 _EXPIRY_SOON = timedelta(days=21)
 _MOST_MACHINES = 10
+_JAIL = "[mcp-memory]"
 
 
 def backups(root: Path) -> Iterator[Row]:
@@ -122,3 +123,25 @@ def _parsed(text: str) -> datetime:
     except ValueError:
         return datetime.fromtimestamp(0, timezone.utc)
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+
+def bans(settings: Settings, fail2ban: Path = Path("/etc/fail2ban")) -> Iterator[Row]:
+    """Does the jail that reads this server's log understand it?"""
+    files = [*fail2ban.glob("jail.d/*"), fail2ban / "jail.local"]
+    has_jail = any(_JAIL in _text(file) for file in files)
+    if not has_jail:
+        return
+    if settings.log_format == "json":
+        yield Row(
+            "bans", "warn", "MEMORY_LOG_FORMAT=json: fail2ban's jail mcp-memory reads the text form, and bans nobody",
+            "Set MEMORY_LOG_FORMAT=text and restart the server",
+        )  # fmt: skip
+    else:
+        yield Row("bans", "ok", "fail2ban's jail mcp-memory understands the log")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -149,14 +149,16 @@ class _Finder:
     def _own_of(self, exact: Sequence[Workspace]) -> tuple[Workspace | None, str]:
         """This agent's workspace of the project: by its names unless its key says otherwise, else by its key."""
         keys = self._asked.project_keys
-        agreeing = [w for w in exact if w.project_key in keys] or [w for w in exact if not (w.project_key and keys)]
+        agreeing = [w for w in exact if w.project_keys & set(keys)] or [
+            w for w in exact if not (w.project_key and keys)
+        ]
         if own := self._only(agreeing):
             return own, "machine, tool and project are equal"
         if not agreeing and keys:
             mine = [
                 w
                 for w in self._visible
-                if w.project_key == keys[0]
+                if keys[0] in w.project_keys
                 and fold(w.machine) == fold(self._machine)
                 and fold(w.tool) == fold(self._tool)
             ]

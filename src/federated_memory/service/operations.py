@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from federated_memory.auth.caller import Caller
 from federated_memory.errors import InvalidArgument, NotFound
-from federated_memory.names import parse_document_path, parse_session_id, parse_workspace_id
+from federated_memory.names import fold, parse_document_path, parse_session_id, parse_workspace_id
 from federated_memory.service.core import Core
 from federated_memory.store.changes import now
 from federated_memory.store.collecting import Collecting
 from federated_memory.store.document import OVERVIEW, Key
 from federated_memory.store.importing import adopt
+from federated_memory.store.merging import Merging
 from federated_memory.store.moving import Moving
 from federated_memory.store.purge import Purging
 from federated_memory.store.registry import new_workspace
@@ -23,6 +24,7 @@ from federated_memory.store.snapshot import Snapshots
 
 Answer = dict[str, Any]
 _INDEX_SECONDS = 60.0
+_MOST_NOTES = 50
 
 
 class Arguments(BaseModel):
@@ -56,6 +58,12 @@ class RenameArguments(Arguments):
     to: str
 
 
+class MergeArguments(Arguments):
+    workspace_id: str
+    into: str
+    apply: bool = False
+
+
 class ArchiveArguments(Arguments):
     workspace_id: str
     undo: bool = False
@@ -81,6 +89,8 @@ class Operations:
         self._purging = Purging(core.root, core.registry, core.journal, core.archives, core.tombstones)
         self._moving = Moving(core.root, core.registry, core.journal, core.archives, core.tombstones)
         self._moving.finish()
+        self._merging = Merging(core.root, core.registry, core.journal, core.archives, core.tombstones)
+        self._merging.finish()
         self._collecting = Collecting(core.root, core.journal, core.archives)
         self.actions: dict[str, tuple[type[Arguments], Callable[[Caller, Any], Answer]]] = {
             "snapshot": (SnapshotArguments, self._snapshot),
@@ -88,6 +98,7 @@ class Operations:
             "purge": (PurgeArguments, self._purge),
             "gc": (GcArguments, self._gc),
             "rename": (RenameArguments, self._rename),
+            "merge": (MergeArguments, self._merge),
             "archive": (ArchiveArguments, self._archive),
             "adopt": (AdoptArguments, self._adopt),
         }
@@ -132,7 +143,7 @@ class Operations:
             workspace_id = known.workspace_id
         match given.kind:
             case "memory":
-                raise NotFound("There are no memories in this version", hint="Purge a session, knowledge or workspace")
+                done = self._purging.memory(workspace_id, given.key, caller.actor)
             case "session":
                 done = self._purging.session(workspace_id, parse_session_id(given.key), caller.actor)
             case "workspace":
@@ -157,15 +168,18 @@ class Operations:
             notes.append("A reader held the state database's log: purge again to empty it")
         return {"files": done.files, "notes": notes}
 
-    def _gc(self, _: Caller, given: GcArguments) -> Answer:
+    def _gc(self, caller: Caller, given: GcArguments) -> Answer:
         before = (datetime.now(timezone.utc) - timedelta(days=given.keep_days)).isoformat()
-        found = {"versions": 0, "revisions": 0, "bytes": 0}
+        found = {"versions": 0, "revisions": 0, "memories": 0, "bytes": 0}
         self._core.journal.flush()
         for workspace in self._core.registry.all():
             done = self._collecting.run(workspace.workspace_id, given.keep_versions, before, is_dry=not given.apply)
             found["versions"] += done.versions
             found["revisions"] += done.revisions
             found["bytes"] += done.bytes
+            found["memories"] += self._core.memories.collect(
+                workspace.workspace_id, before, caller.actor, is_dry=not given.apply
+            )
         return {**found, "applied": given.apply}
 
     def _rename(self, caller: Caller, given: RenameArguments) -> Answer:
@@ -175,6 +189,28 @@ class Operations:
         self._moving.rename(known, new, caller.actor)
         self._core.index.rebuild()
         return {"workspace_id": new, "was": known}
+
+    def _merge(self, caller: Caller, given: MergeArguments) -> Answer:
+        core = self._core
+        source = core.registry.get(parse_workspace_id(given.workspace_id))
+        target = core.registry.get(parse_workspace_id(given.into))
+        for workspace in (source, target):
+            core.scan.workspace(workspace.workspace_id)
+            core.archives.recover_workspace(workspace.workspace_id)
+        plan = self._merging.merge(source.workspace_id, target.workspace_id, caller.actor, is_dry=not given.apply)
+        beside = plan.beside
+        notes = list(plan.problems[:_MOST_NOTES])
+        if fold(source.machine) != fold(target.machine):
+            notes.append(
+                f"Tokens that are limited to machine {source.machine} cannot write {target.workspace_id},"
+                f" which is {target.machine}'s"
+            )
+        return {
+            "workspace_id": target.workspace_id, "was": source.workspace_id, "applied": given.apply,
+            "documents": sum(bool(move.to) for move in plan.documents),
+            "sessions": sum(bool(move.to) for move in plan.sessions),
+            "known": plan.known, "beside": len(beside), "renamed": beside[:_MOST_NOTES], "notes": notes,
+        }  # fmt: skip
 
     def _archive(self, _: Caller, given: ArchiveArguments) -> Answer:
         known = self._core.registry.get(parse_workspace_id(given.workspace_id))

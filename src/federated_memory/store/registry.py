@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from federated_memory.errors import Conflict, NotFound, UnsupportedFormat
 from federated_memory.fs import Folder
@@ -17,6 +18,22 @@ from federated_memory.fs.folder import storage_errors
 from federated_memory.names import WorkspaceId, fold
 from federated_memory.store.changes import Actor, now
 from federated_memory.store.root import Root
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A workspace that became a part of another one: the names it had, and its write token, which stays good."""
+
+    workspace_id: str
+    machine: str
+    tool: str
+    project: str
+    project_key: str
+    merged_at: str
+    write_token_sha256: str = ""
+
+    def is_same(self, machine: str, tool: str, project: str) -> bool:
+        return _are_same((self.machine, self.tool, self.project), (machine, tool, project))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +54,29 @@ class Workspace:
     """What it was called before; requests that name these mean it."""
     archived_at: str = ""
     """Set: it is read and searched, but neither listed nor written."""
+    merged: tuple[Merged, ...] = ()
+    """Workspaces that were merged into this one; their ids are among `former_ids`."""
 
     def is_same(self, machine: str, tool: str, project: str) -> bool:
-        """Case never tells two workspaces apart, as in their ids."""
+        """By its names, or those of a workspace that was merged into it."""
         mine, theirs = (self.machine, self.tool, self.project), (machine, tool, project)
-        return all(fold(a) == fold(b) for a, b in zip(mine, theirs, strict=True))
+        return _are_same(mine, theirs) or any(part.is_same(*theirs) for part in self.merged)
+
+    @property
+    def project_keys(self) -> frozenset[str]:
+        """Its own and those of what was merged into it, where they are known."""
+        return frozenset({self.project_key, *(part.project_key for part in self.merged)} - {""})
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> Workspace:
+        """Raises: TypeError, KeyError: the row says something else."""
+        merged = tuple(Merged(**part) for part in row.get("merged", ()))
+        return cls(**{**row, "former_ids": tuple(row.get("former_ids", ())), "merged": merged})
+
+
+def _are_same(mine: tuple[str, str, str], theirs: tuple[str, str, str]) -> bool:
+    """Case never tells two workspaces apart, as in their ids."""
+    return all(fold(a) == fold(b) for a, b in zip(mine, theirs, strict=True))
 
 
 class Registry:
@@ -56,10 +91,7 @@ class Registry:
     def _load(self) -> dict[str, Workspace]:
         try:
             rows = json.loads(self._root.meta.read("workspaces.json"))["workspaces"]
-            return {
-                row["workspace_id"]: Workspace(**{**row, "former_ids": tuple(row.get("former_ids", ()))})
-                for row in rows
-            }
+            return {row["workspace_id"]: Workspace.of_row(row) for row in rows}
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError):
@@ -142,6 +174,21 @@ class Registry:
             changed[new] = replace(known, workspace_id=new, former_ids=(*known.former_ids, str(old)))
             self._replace(changed)
 
+    def merge(self, source: WorkspaceId, target: WorkspaceId, at: str) -> None:
+        """Within `unchanging`; a second time it changes nothing."""
+        gone, into = self._workspaces.get(source), self._workspaces.get(target)
+        if gone is None or into is None:
+            return
+        part = Merged(source, gone.machine, gone.tool, gone.project, gone.project_key, at, gone.write_token_sha256)
+        changed = dict(self._workspaces)
+        del changed[source]
+        changed[target] = replace(
+            into,
+            former_ids=(*into.former_ids, *gone.former_ids, str(source)),
+            merged=(*into.merged, *gone.merged, part),
+        )
+        self._replace(changed)
+
     def archive(self, workspace_id: WorkspaceId, at: str) -> None:
         """`at` empty brings it back."""
         with self._lock:
@@ -180,6 +227,7 @@ class Registry:
                     workspace,
                     write_token_sha256=hashlib.sha256(token.encode()).hexdigest(),
                     write_token_epoch=workspace.write_token_epoch + 1,
+                    merged=_without_tokens(workspace.merged) if again else workspace.merged,
                 )
             )
         return token
@@ -187,15 +235,30 @@ class Registry:
     def end_write_tokens(self, machine: str) -> None:
         """End the write tokens of a machine's workspaces: the next sync caller that registers one gets a new one."""
         with self._lock:
-            held = [item for item in self.all() if item.write_token_sha256 and fold(item.machine) == fold(machine)]
-            if held:
-                self._save(*(replace(workspace, write_token_sha256="") for workspace in held))
+            changed = [_without_tokens_of(item, machine) for item in self.all()]
+            if changed != self.all():
+                self._save(*changed)
 
     def is_write_token(self, workspace_id: WorkspaceId, token: str) -> bool:
         """Compared in constant time; a workspace that never gave one has none."""
-        known = self.get(workspace_id).write_token_sha256
+        workspace = self.get(workspace_id)
+        known = [workspace.write_token_sha256, *(part.write_token_sha256 for part in workspace.merged)]
         digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-        return bool(known) and hmac.compare_digest(known, digest)
+        return any(hmac.compare_digest(one, digest) for one in known if one)
+
+
+def _without_tokens(parts: tuple[Merged, ...]) -> tuple[Merged, ...]:
+    return tuple(replace(part, write_token_sha256="") for part in parts)
+
+
+def _without_tokens_of(workspace: Workspace, machine: str) -> Workspace:
+    """Without the write tokens that were given to that machine."""
+    wanted = fold(machine)
+    merged = tuple(
+        replace(part, write_token_sha256="") if fold(part.machine) == wanted else part for part in workspace.merged
+    )
+    own = "" if fold(workspace.machine) == wanted else workspace.write_token_sha256
+    return replace(workspace, write_token_sha256=own, merged=merged)
 
 
 def new_workspace(

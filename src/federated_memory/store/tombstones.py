@@ -56,5 +56,14 @@ class Tombstones:
         transaction.execute(_TABLE)
         transaction.execute("UPDATE OR IGNORE tombstones SET workspace_id = ? WHERE workspace_id = ?", (new, old))
 
+    def copy(self, transaction: sqlite3.Connection, source: str, target: str) -> None:
+        """What was purged from one workspace stays away from another one too; `reload` when it has ended."""
+        transaction.execute(_TABLE)
+        transaction.execute(
+            "INSERT OR IGNORE INTO tombstones SELECT ?, kind, key, at, actor FROM tombstones"
+            " WHERE workspace_id = ? AND kind <> 'workspace'",
+            (target, source),
+        )
+
     def reload(self) -> None:
         self._known = Tombstones(self._database)._known

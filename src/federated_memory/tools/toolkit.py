@@ -151,18 +151,21 @@ class VerbatimText(FuncMetadata):
 
 def with_verbatim_text(tool: Tool) -> Tool:
     """The registered tool with compact schemas and arguments that are taken as they were sent."""
-    tool.parameters = compact_schema(tool.parameters)
+    tool.parameters = compact_schema(tool.parameters, drops=_UNTOLD)
     known = tool.fn_metadata
     tool.fn_metadata = VerbatimText(
         arg_model=known.arg_model,
         output_schema=compact_schema(known.output_schema, keep_null=True),
         output_model=known.output_model,
         wrap_output=known.wrap_output,
-        texts=frozenset(
-            name for name, schema in tool.parameters.get("properties", {}).items() if schema.get("type") == "string"
-        ),
+        texts=frozenset(name for name, schema in tool.parameters.get("properties", {}).items() if _takes_text(schema)),
     )
     return tool
+
+
+def _takes_text(schema: dict[str, Any]) -> bool:
+    """Whether a text is meant as it is: where the schema says so, and where any JSON value may stand."""
+    return schema.get("type") == "string" or not schema.keys() - {"description", "default"}
 
 
 def error_result(error: FederatedMemoryError) -> CallToolResult:
@@ -173,11 +176,17 @@ def error_result(error: FederatedMemoryError) -> CallToolResult:
     )
 
 
-def compact_schema(schema: Any, *, keep_null: bool = False) -> Any:
-    """A JSON schema that says the same in fewer bytes: no titles, no null or empty defaults, and (since null equals
-    absent in arguments) no null unions. Results say null where a list ends: there `keep_null`."""
+_UNTOLD = ("maxLength", "maxItems")
+"""Limits that hold, and that an error tells, but that no caller chooses by: every byte of a list of tools is read by
+every model that is connected."""
+
+
+def compact_schema(schema: Any, *, keep_null: bool = False, drops: tuple[str, ...] = ()) -> Any:
+    """A JSON schema that says the same in fewer bytes: no titles, no null, empty or zero defaults, and (since null
+    equals absent in arguments) no null unions. Results say null where a list ends: there `keep_null`. Keywords of
+    `drops` are left out."""
     if isinstance(schema, list):
-        return [compact_schema(item, keep_null=keep_null) for item in schema]
+        return [compact_schema(item, keep_null=keep_null, drops=drops) for item in schema]
     if not isinstance(schema, dict):
         return schema
     found = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
@@ -188,11 +197,12 @@ def compact_schema(schema: Any, *, keep_null: bool = False) -> Any:
             del found["anyOf"]
             found = {**real[0], **found}
             found.pop("title", None)
-    if "default" in found and found["default"] in (None, ""):
+    if "default" in found and found["default"] in (None, "", 0, False):
         del found["default"]
+    found = {key: value for key, value in found.items() if not (key in drops and isinstance(value, int))}
     return {
-        key: {name: compact_schema(inner, keep_null=keep_null) for name, inner in value.items()}
+        key: {name: compact_schema(inner, keep_null=keep_null, drops=drops) for name, inner in value.items()}
         if key in ("properties", "$defs")
-        else compact_schema(value, keep_null=keep_null)
+        else compact_schema(value, keep_null=keep_null, drops=drops)
         for key, value in found.items()
     }

@@ -1,13 +1,15 @@
 #!/bin/bash
-# boot.sh FOLDER: run /ci/probe.py under a real systemd as PID 1, on a copy of this machine's files that is thrown away
-# afterwards, without a network. FOLDER is /ci there. Called inside of new namespaces; see booted.py.
+# boot.sh FOLDER [ROOT]: run /ci/probe.py under a real systemd as PID 1, on a copy of this machine's files (or those of
+# another system below ROOT) that is thrown away afterwards, without a network. FOLDER is /ci there. Called inside of new
+# namespaces; see test_deploy_install.py.
 set -eu
 shared=$1
+below=${2:-/}
 mount --make-rprivate /
 base=/mnt # seen in these namespaces only
 mount -t tmpfs -o size=3g tmpfs "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
+mount -t overlay overlay -o "lowerdir=$below,upperdir=$base/upper,workdir=$base/work" "$base/root"
 cd "$base/root"
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
@@ -37,13 +39,10 @@ done
 for each in dev-hugepages dev-mqueue sys-fs-fuse-connections sys-kernel-{debug,tracing,config}; do
     ln -sf /dev/null "$units/$each.mount"
 done
-# What namespaces do not give: PrivateDevices (226/NAMESPACE), and the folder that systemd mounts for credentials, which
-# stays empty. The server reads them where they come from instead; that a unit without its credential does not start is
-# the unit's own assertion, and holds here.
+# What namespaces do not give: PrivateDevices (226/NAMESPACE).
 for each in mcp-memory mcp-memory-backup; do
     mkdir -p "$units/$each.service.d"
-    printf '[Service]\nPrivateDevices=no\nLoadCredential=\nEnvironment=CREDENTIALS_DIRECTORY=/etc/mcp-memory/credentials\n' \
-        >"$units/$each.service.d/ci.conf"
+    printf '[Service]\nPrivateDevices=no\n' >"$units/$each.service.d/ci.conf"
 done
 cat >$units/ci.target <<END
 [Unit]
@@ -65,4 +64,7 @@ mkdir old
 pivot_root . old
 umount -l old
 rmdir old
+# As on a whole machine (a systemd that believes in a container leaves this as it is): credentials are mounted in a
+# namespace of their own, and reach the unit by propagation.
+mount --make-rshared /
 exec env -i container=docker PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=ci.target --log-target=journal

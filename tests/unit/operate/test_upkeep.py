@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -83,3 +84,18 @@ def test_a_file_that_is_no_certificate_is_a_failure(tmp_path: Path) -> None:
     (row,) = upkeep.certificate(Settings(root=tmp_path, tls_certificate=tmp_path / "c.pem"), online=False)
 
     assert row.state == "fail"
+
+
+@pytest.mark.spec("CLI-21")
+@pytest.mark.parametrize(
+    ("jail", "form", "states"), [("", "json", []), ("mcp-memory", "json", ["warn"]), ("mcp-memory", "text", ["ok"])]
+)
+def test_a_log_that_silences_the_jail_is_a_warning(tmp_path: Path, jail: str, form: str, states: list[str]) -> None:
+    (tmp_path / "jail.d").mkdir()
+    (tmp_path / "jail.d" / "other.conf").write_text("[sshd]\nenabled = true\n")
+    if jail:
+        shutil.copy(Path(__file__).parents[3] / "deploy" / "fail2ban-jail.conf", tmp_path / "jail.d" / f"{jail}.conf")
+
+    found = list(upkeep.bans(Settings(root=tmp_path, log_format=form), tmp_path))  # type: ignore[arg-type]
+
+    assert [row.state for row in found] == states
