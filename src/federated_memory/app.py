@@ -166,10 +166,10 @@ def build_app(services: Services) -> App:
     starlette = Starlette(
         routes=[
             *inner.routes,
+            *StateRoutes(services).all(),
             *Routes(services).all(),
             *MemoryRoutes(services).all(),
             *EnrolRoutes(services).all(),
-            *StateRoutes(services).all(),
             *EventRoutes(services, feed).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
