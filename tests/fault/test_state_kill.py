@@ -7,12 +7,14 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Api, RunningServer
 from tests.e2e.watching import Stream
 
+REPOSITORY = Path(__file__).parents[2]
 SETS = 5_000
 WRITERS = 8
 
@@ -115,7 +117,7 @@ def test_kill_9_during_5000_sets_loses_nothing_acknowledged(serve: Callable[...,
 
 @pytest.mark.spec("STATE-4")
 def test_the_broken_twin_that_answers_before_its_commit_is_caught(serve: Callable[..., RunningServer]) -> None:
-    lost, kills, done, _ = crash_loop(serve, SETS, module="tests.fault.hasty_state")
+    lost, kills, done, _ = crash_loop(serve, SETS, module="tests.fault.hasty_state", PYTHONPATH=str(REPOSITORY))
 
     print(f"hasty: {kills} kills, {done:,} sets acknowledged, {len(lost)} lost")
     assert lost
