@@ -22,6 +22,7 @@ from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.routes import Routes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Home, Reply, Server, Wire
 from tests.contract.test_canaries import LEGIT
+from tests.fault.tally import tally
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3000" if os.environ.get("FAULT_FULL") == "1" else "75"))
 FUZZED = settings(
@@ -198,3 +199,8 @@ def test_no_request_makes_a_route_fail(shared: Server, home: Home, data: st.Data
 
 def quoted(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="/")
+
+
+def test_the_number_of_what_was_tried_is_told() -> None:
+    """Both of the above run so many; what they find fails them."""
+    tally("fuzz", trials=2 * EXAMPLES)
