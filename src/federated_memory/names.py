@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from fnmatch import fnmatchcase
 from typing import NewType
 
 from federated_memory.errors import InvalidArgument, InvalidName
 
 WorkspaceId = NewType("WorkspaceId", str)
 SessionId = NewType("SessionId", str)
+RoomName = NewType("RoomName", str)
 DocumentPath = NewType("DocumentPath", str)
+StateKey = NewType("StateKey", str)
 ETag = NewType("ETag", str)
 """SHA-256 of the bytes, 64 lower-case hexadecimal digits."""
 
@@ -25,6 +28,10 @@ MAX_PATH_BYTES = 400
 SLUG_CHARACTERS = 20
 
 _ID = re.compile(r"[a-z0-9_-](?:[a-z0-9._-]{0,62}[a-z0-9_-])?\Z")
+MAX_KEY_CHARACTERS = 200
+_KEY_PART = r"[A-Za-z0-9_][A-Za-z0-9._:@-]*"
+_KEY = re.compile(rf"{_KEY_PART}(?:/{_KEY_PART})*\Z")
+_KEY_GLOB = re.compile(r"[A-Za-z0-9._:@*?/-]+\Z")
 _ETAG = re.compile(r"[0-9a-f]{64}\Z")
 _NOT_SLUG = re.compile(r"[^a-z0-9._-]+")
 _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9])\Z")
@@ -45,6 +52,16 @@ def parse_workspace_id(text: str) -> WorkspaceId:
 def parse_session_id(text: str) -> SessionId:
     """The id of an agent's native session id: lower-cased, then held to the rules of every id."""
     return SessionId(_parse_id(text.lower() if text.isascii() else text, "session id"))
+
+
+def parse_memory_id(text: str) -> str:
+    """Raises: InvalidName: no memory can have this id."""
+    return _parse_id(text, "memory id")
+
+
+def parse_room_name(text: str) -> RoomName:
+    """Raises: InvalidName: as for workspace ids."""
+    return RoomName(_parse_id(text, "room name"))
 
 
 def _parse_id(text: str, what: str) -> str:
@@ -118,6 +135,47 @@ def _is_windows_device(part: str) -> bool:
     # Windows takes the superscripts 1-3 for digits, ignores the extension and spaces before it.
     stem = part.split(".", 1)[0].rstrip(" ").translate({0xB9: "1", 0xB2: "2", 0xB3: "3"})
     return bool(_WINDOWS_DEVICE.match(stem.lower()))
+
+
+def parse_state_key(text: str) -> StateKey:
+    """The key of a shared value, such as `build/main/status`.
+
+    Raises: InvalidName: not 1-200 ASCII letters, digits and `. _ : @ -`, in parts joined by `/` that begin with a
+    letter, a digit or `_`.
+    """
+    if len(text) > MAX_KEY_CHARACTERS or not _KEY.match(text):
+        raise InvalidName(
+            f"Not a key: {shown(text)}",
+            hint=f"Use up to {MAX_KEY_CHARACTERS} letters, digits and . _ : @ - in parts joined by /, such as "
+            "build/main/status; each part begins with a letter, a digit or _",
+        )
+    return StateKey(text)
+
+
+def parse_key_glob(text: str) -> str:
+    """A key in which `*` stands for any characters (`/` too) and `?` for one. Raises: InvalidName."""
+    if len(text) > MAX_KEY_CHARACTERS or not _KEY_GLOB.match(text):
+        raise InvalidName(f"Not a glob of keys: {shown(text)}", hint="Use a key, with * or ? where it may vary")
+    return text
+
+
+def is_glob(text: str) -> bool:
+    return "*" in text or "?" in text
+
+
+def glob_matches(glob: str, name: str) -> bool:
+    """Whether `*` and `?` in the glob can stand for what the name has there. Linear in their lengths."""
+    return glob in ("*", name) or fnmatchcase(name, glob)
+
+
+def glob_covers(wide: str, narrow: str) -> bool:
+    """Whether every name that `narrow` matches is sure to match `wide`. When in doubt: no."""
+    if wide in ("*", narrow):
+        return True
+    if is_glob(narrow):
+        stem = wide[:-1]
+        return wide.endswith("*") and not is_glob(stem) and narrow.startswith(stem)
+    return glob_matches(wide, narrow)
 
 
 def parse_etag(text: str) -> ETag:

@@ -72,6 +72,16 @@ class Settings(BaseSettings):
     )
     max_document_bytes: int = Field(default=1024**2, gt=0, description="Longer knowledge and overviews get 413.")
     max_session_bytes: int = Field(default=4 * 1024**3, gt=0, description="Longer transcripts get 413.")
+    max_state_bytes: int = Field(default=60_000, gt=0, description="Longer values of the shared state get 413.")
+    state_keys: int = Field(default=100_000, gt=0, description="How many keys the shared state may have.")
+    state_history: int = Field(default=100, gt=0, description="How many versions of a key are kept, at least.")
+    state_log: int = Field(
+        default=50_000, gt=0, description="How many changes of all keys are kept, so that watchers can resume."
+    )
+    state_writes_per_second: int = Field(
+        default=5_000, gt=0, description="Writes of shared state that one token may make; more get 429."
+    )
+    max_event_streams: int = Field(default=256, gt=0, description="Event streams that one token may hold open.")
     max_ratio: int = Field(default=200, gt=1, description="Uploads that inflate by more are refused.")
     max_gzip_members: int = Field(default=20_000, gt=0, description="Uploads of more gzip members are refused.")
     max_mcp_body_bytes: int = Field(default=4 * 1024**2, gt=0, description="Longer MCP requests get 413.")
@@ -79,7 +89,13 @@ class Settings(BaseSettings):
     min_free_bytes: int = Field(default=64 * 1024**2, ge=0, description="Writes stop when the disk has less left.")
     scan_interval_seconds: float = Field(default=60, gt=0, description="Pause between looks for files edited by hand.")
     search_timeout_seconds: float = Field(default=10, gt=0, description="A search answers with what it has by then.")
+    progress_seconds: float = Field(
+        default=5, gt=0, description="How often a call that waits for others tells its client that it goes on."
+    )
     binding_days: int = Field(default=30, gt=0, description="How long a binding is good for.")
+    sign_in_idle_seconds: float = Field(
+        default=12 * 3_600, gt=0, description="The web pages sign out who was away for longer."
+    )
     secret_policy: Literal["report", "refuse"] = Field(
         default="report", description="Secrets in what is stored: `report` counts them, `refuse` refuses the write."
     )

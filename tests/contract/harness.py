@@ -26,13 +26,17 @@ import httpx2
 from anyio.from_thread import BlockingPortal
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.mcpserver.tools import Tool as ServerTool
 from mcp_types import CallToolResult, Tool
 
-from federated_memory.app import build_app, close_services, open_services
+from federated_memory.app import close_services, open_services
+from federated_memory.asgi import build_app
 from federated_memory.auth.caller import Grant
 from federated_memory.logs import TextFormatter
 from federated_memory.service.services import Services
 from federated_memory.settings import load_settings
+from federated_memory.tools import briefing, memories, reading, writing
+from federated_memory.tools.toolkit import as_handler, compact_schema
 
 Era = Literal["legacy", "2026-07-28"]
 ERAS: tuple[Era, ...] = ("legacy", "2026-07-28")
@@ -46,6 +50,14 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Asgi = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+def full_schemas() -> dict[str, dict[str, Any]]:
+    """Tool → the schema that its arguments are held to, with what is left out when tools are listed."""
+    nothing: Any = None
+    specs = (*briefing.TOOLS, *memories.TOOLS, *reading.TOOLS, *writing.TOOLS)
+    made = (ServerTool.from_function(as_handler(spec, nothing, nothing, nothing)) for spec in specs)
+    return {tool.name: compact_schema(tool.parameters) for tool in made}
 
 
 @dataclass(frozen=True)

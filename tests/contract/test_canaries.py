@@ -135,8 +135,10 @@ LEGIT: dict[str, dict[str, Any]] = {
     "upload_knowledge": {"workspace_id": "box-claude-home", "write_token": "x", "path": "a.md", "text": "x"},
     "upload_session": {"workspace_id": "box-claude-home", "write_token": "x", "session_id": "s", "content": "{}"},
     "register_workspace": {"machine": "m", "tool": "t", "project": "p"},
+    "store_memory": {"content": "x is y"}, "get_memory": {"memory_id": "m"}, "list_memories": {},
+    "delete_memory": {"memory_id": "m"},
 }  # fmt: skip
-NAMES = {"path", "workspace_id", "session_id"}
+NAMES = {"path", "workspace_id", "session_id", "memory_id", "supersedes", "room"}
 """A name that is refused or missing is named: escaped, cut, and only when it is what the argument is for."""
 
 

@@ -23,7 +23,10 @@ import pytest
 
 from federated_memory.auth.tokens import Invitation
 from federated_memory.names import etag_of
+from federated_memory.store.changes import Actor
+from federated_memory.store.memory_file import Memory
 from federated_memory.web.enroll import EnrolRoutes
+from federated_memory.web.memories import MemoryRoutes
 from federated_memory.web.routes import Routes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Home, Http, Server, Wire
 
@@ -55,6 +58,11 @@ write_overview       401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F 
 write_knowledge      401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
 restore_knowledge    401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
 delete_knowledge     401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
+get_memory           401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+list_memories        401 401 401 401 | ok  ok  ok   ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+list_memories_all    401 401 401 401 | ok  ok  ok   ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+store_memory         401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
+delete_memory        401 401 401 401 | N   ok  E    F   ok  F   | F   F   F   F   F   | F   N   ok
 register_workspace   401 401 401 401 | ok  ok  C:ok F   ok  F   | ok  ok  ok  F   F   | F   ok  ok
 upload_knowledge     401 401 401 401 | F   F   F    F   F   F   | ok  F   F   F   F   | F   ok  ok
 upload_session       401 401 401 401 | F   F   F    F   F   F   | ok  F   F   F   F   | F   ok  ok
@@ -73,6 +81,10 @@ GET {home}/versions/kept.md     401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  
 GET {home}/sessions             401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 GET {home}/sessions/s1          401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 HEAD {home}/sessions/s1         401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET /sessions                   401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET /sessions/s1                401 401 401 401 | ok  ok  ok  ok  404 ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/sessions/s1/messages 401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+POST {home}/versions/back.md    401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
 PUT {home}/overview             401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
 PUT {home}/knowledge/new.md     401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
 PUT {home}/sessions/s2          401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
@@ -95,6 +107,14 @@ POST /operations/rename         401 401 401 401 | F   F   F   F   F   F   | F   
 POST /operations/archive        401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 POST /operations/adopt          401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   404 404
 POST /operations/snapshot       401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /memories                   401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET /memories/{kept}            401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+POST /memories                  401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+POST /memories/import           401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+DELETE /memories/{gone}         401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
+POST /memories/delete           401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+GET /project-aliases            401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
+PUT /project-aliases            401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /flags                      401 401 401 401 | B   B   B   B   B   B   | B   B   B   B   B   | B   B   B
 GET /status                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /nothing                    401 401 401 401 | 404 404 404 404 404 404 | 404 404 404 404 404 | 404 404 404
@@ -115,12 +135,17 @@ READING = [
     "list_sessions",
     "read_session",
     "search_sessions",
+    "get_memory",
+    "list_memories",
 ]
-WRITING = ["register_workspace", "write_overview", "write_knowledge", "delete_knowledge", "restore_knowledge"]
+WRITING = ["register_workspace", "write_overview", "write_knowledge", "delete_knowledge", "restore_knowledge",
+           "store_memory", "delete_memory"]  # fmt: skip
 UPLOADING = ["register_workspace", "upload_knowledge", "upload_session"]
 CODES = {"F": "forbidden", "N": "not_bound", "C": "conflict", "E": "ok", "B": "ok"}
 INVITED = hashlib.sha256(b"a code").hexdigest()[:12]
 """The invitation that is there to be withdrawn."""
+KEPT, GONE = "20261101-080000-kept", "20261101-080000-gone"
+"""Memories."""
 MARK = "xyzzy"
 """Stands in everything that the workspace holds, and in no answer that may not show it."""
 LINE = b'{"type":"user","message":{"role":"user","content":"xyzzy"},"timestamp":"2026-11-20T08:00:00Z"}\n'
@@ -202,7 +227,14 @@ def fill(server: Server, home: Home) -> None:
         for number in (1, 2):
             assert writer.put(home.url(f"/knowledge/{path}"), f"# {MARK} {number}").code == "ok"
     assert writer.put(home.url("/overview"), f"# {MARK}").code == "ok"
+    remember(server, home, MARK)
     assert writer.put(home.url("/sessions/s1"), LINE).code == "ok"
+
+
+def remember(server: Server, home: Home, text: str) -> None:
+    for memory_id in (KEPT, GONE):
+        memory = Memory(memory_id, text, subject=text, created_at="2026-11-01T08:00:00.000Z")
+        server.services.core.memories.add(home.workspace_id, memory, Actor("test"))
 
 
 @pytest.fixture
@@ -220,6 +252,7 @@ def other(server: Server) -> Home:
     for path in ("back.md", "gone.md"):
         for number in (1, 2):
             writer.put(other.url(f"/knowledge/{path}"), f"# plain {number}")
+    remember(server, other, "plain")
     return other
 
 
@@ -250,6 +283,11 @@ def tool_calls(home: Home, caller: Caller) -> dict[str, tuple[str, dict[str, Any
         "restore_knowledge": ("restore_knowledge", {"path": "back.md", "version": 1, **bound}),
         "delete_knowledge": ("delete_knowledge", {"path": "gone.md", **bound}),
         "register_workspace": ("register_workspace", {"machine": "box", "tool": "claude", "project": "home"}),
+        "get_memory": ("get_memory", {**where, "memory_id": KEPT}),
+        "list_memories": ("list_memories", where),
+        "list_memories_all": ("list_memories", {}),
+        "store_memory": ("store_memory", {"content": "something learnt", **bound}),
+        "delete_memory": ("delete_memory", {"memory_id": GONE, **bound}),
         "upload_knowledge": ("upload_knowledge", {**upload, "path": "up.md", "text": "# mine"}),
         "upload_session": ("upload_session", {**upload, "session_id": "s3", "content": "{}\n{}\n"}),
     }
@@ -270,15 +308,23 @@ def route_request(http: Http, row: str, home: Home) -> tuple[str, bytes]:
         "POST /operations/adopt": json.dumps(
             {"name": "0" * 16, "workspace_id": "copy", "machine": "m", "tool": "t", "project": "p"}
         ).encode(),
+        "POST /memories": json.dumps({"workspace_id": home.workspace_id, "content": "something learnt"}).encode(),
+        "POST /memories/import": json.dumps(
+            {"workspace_id": home.workspace_id, "memories": [{"content": "from elsewhere", "source": "other:1"}]}
+        ).encode(),
+        "POST /memories/delete": json.dumps({"workspace_id": home.workspace_id, "dry_run": False}).encode(),
+        "PUT /project-aliases": b'{"alias": "fm", "project": "home"}',
         "POST /operations/gc": b'{"keep_versions": 20, "keep_days": 90}',
         "POST /operations/purge": json.dumps(
             {"kind": "session", "workspace_id": home.workspace_id, "key": "s1"}
         ).encode(),
+        "POST {home}/versions/back.md": b'{"version": 1}',
         "PUT {home}/sessions/s2": LINE + LINE,
         "PATCH {home}/sessions/s1": LINE,
     }
     headers = {"upload_offset": str(len(LINE))} if method == "PATCH" else {}
     url = "/api/v1" + path.replace("{home}", f"/workspaces/{home.workspace_id}").replace("{invited}", INVITED)
+    url = url.replace("{kept}", KEPT).replace("{gone}", GONE + f"?workspace_id={home.workspace_id}")
     url += f"?query={MARK}&mode=literal" if path == "/search" else ""
     reply = http.request(method, url, bodies.get(row, b"# mine" if method == "PUT" else b""), **headers)
     shown = reply.body + "\n".join(f"{key}: {value}" for key, value in reply.headers.items()).encode()
@@ -381,16 +427,18 @@ def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
     routes = {(method, path) for method, path in (row.split(" ") for row in parse_table(ROUTES))}
     served = {
         (method, route.path.removeprefix("/api/v1"))
-        for route in (*Routes(shared.services).all(), *EnrolRoutes(shared.services).all())
+        for kind in (Routes, EnrolRoutes, MemoryRoutes)
+        for route in kind(shared.services).all()
         for method in route.methods or ()
     }
 
     assert rows == offered
     generic = {
         (method, path.replace("{home}", "/workspaces/{workspace_id}").replace("/kept.md", "/{path:path}")
-         .replace("/new.md", "/{path:path}").replace("/gone.md", "/{path:path}").replace("/s1", "/{session_id}")
+         .replace("/new.md", "/{path:path}").replace("/gone.md", "/{path:path}")
+         .replace("/back.md", "/{path:path}").replace("/s1", "/{session_id}")
          .replace("/s2", "/{session_id}").replace("/tokens/spare", "/tokens/{name}")
-         .replace("{invited}", "{invitation_id}"))
+         .replace("{invited}", "{invitation_id}").replace("{kept}", "{memory_id}").replace("{gone}", "{memory_id}"))
         for method, given in routes
         for path in [re.sub("/operations/[a-z]+", "/operations/{action}", given)]
     }  # fmt: skip
@@ -410,8 +458,8 @@ def test_health_is_open_to_everybody(shared: Server, path: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        b"/", b"/healthz/", b"//healthz", b"/healthz/../api/v1/status", b"/HEALTHZ", b"/readyz/x", b"/mcp/",
-        b"/api/v1/workspaces/", b"/nothing",
+        b"//", b"//w/x", b"/W/x", b"/healthz/", b"//healthz", b"/healthz/../api/v1/status", b"/HEALTHZ", b"/readyz/x",
+        b"/mcp/", b"/api/v1/workspaces/", b"/nothing",
         b"/client", b"/client/", b"/client/config.json", b"/client/../api/v1/status", b"/client/memory_sync.py/x",
         b"/client//install.sh", b"/CLIENT/install.sh", b"/api/v1/enroll/", b"/api/v1/invitations",
         b"/%68ealthz/../mcp", b"/healthz%2f..%2fmcp",

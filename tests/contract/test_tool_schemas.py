@@ -10,7 +10,7 @@ import pytest
 from mcp_types import Tool
 
 from federated_memory.tools.server import INSTRUCTIONS
-from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Server
+from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Server, full_schemas
 
 TOOLS = [
     "get_brief",
@@ -31,6 +31,10 @@ TOOLS = [
     "restore_knowledge",
     "upload_knowledge",
     "upload_session",
+    "store_memory",
+    "get_memory",
+    "list_memories",
+    "delete_memory",
 ]
 # Tool → read-only, destructive, idempotent.
 HINTS = dict.fromkeys(TOOLS, (True, False, True)) | {
@@ -41,6 +45,8 @@ HINTS = dict.fromkeys(TOOLS, (True, False, True)) | {
     "restore_knowledge": (False, False, True),
     "upload_knowledge": (False, False, True),
     "upload_session": (False, False, True),
+    "store_memory": (False, False, False),
+    "delete_memory": (False, True, True),
 }
 
 
@@ -112,7 +118,7 @@ def test_every_argument_is_bounded_and_every_tool_described(tools: dict[str, Too
     assert tool.title
     assert 20 < len(tool.description or "") < 600
     assert tool.input_schema["type"] == "object"
-    for argument, schema in tool.input_schema["properties"].items():
+    for argument, schema in full_schemas()[name]["properties"].items():
         bounds = {"string": ("maxLength", "enum"), "integer": ("minimum",)}.get(schema["type"], ())
         # Whole texts have a cap in bytes, and an offset counts from either end.
         unbounded = argument in ("text", "content", "content_base64") or (name, argument) == ("read_session", "offset")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import threading
@@ -106,3 +107,69 @@ def test_a_2025_client_hears_of_what_it_subscribed_to_until_it_does_not(serve: C
         server.stop()
         reader.join(PATIENCE_SECONDS)
         stream.close()
+
+
+@pytest.mark.spec("RES-5")
+@pytest.mark.parametrize("name", ["build/a", "build/*"])
+def test_the_2026_client_hears_of_shared_values(serve: Callable[..., RunningServer], name: str) -> None:
+    server = serve()
+    server.wait_until_ready()
+    with server.api(server.ai_token) as api:
+        binding = api.register("home").binding
+        uri = f"memory:///state/{name}"
+
+        async def listen() -> str:
+            headers = {"Authorization": f"Bearer {server.ai_token}"}
+            async with (
+                httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=300)) as http,
+                Client(streamable_http_client(server.mcp_url, http_client=http), mode="2026-07-28") as client,
+                client.listen(resource_subscriptions=[uri]) as events,
+            ):
+                for key in ("other", "build/a"):
+                    put = functools.partial(
+                        api.call, "PUT", f"/api/v1/state/keys/{key}", b"1", X_Memory_Binding=binding
+                    )
+                    assert (await anyio.to_thread.run_sync(put)).status == 200
+                with anyio.fail_after(PATIENCE_SECONDS):
+                    async for event in events:
+                        assert "Data" in (await client.read_resource("memory:///state/build/a")).contents[0].text
+                        return str(getattr(event, "uri", ""))
+            return ""
+
+        assert anyio.run(listen) == uri
+
+
+@pytest.mark.spec("RES-5")
+@pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
+def test_a_2025_client_hears_of_shared_values(serve: Callable[..., RunningServer]) -> None:
+    server = serve()
+    server.wait_until_ready()
+    told: list[str] = []
+
+    async def listen() -> None:
+        changed = anyio.Event()
+
+        async def on_message(message: object) -> None:
+            uri = getattr(getattr(message, "params", None), "uri", None)
+            if uri is not None:
+                told.append(str(uri))
+                changed.set()
+
+        headers = {"Authorization": f"Bearer {server.ai_token}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=300)) as http,
+            Client(
+                streamable_http_client(server.mcp_url, http_client=http), mode="legacy", message_handler=on_message
+            ) as client,
+        ):
+            await client.session.subscribe_resource("memory:///state/build/*")
+            for key in ("other", "build/a"):
+                put = functools.partial(api.call, "PUT", f"/api/v1/state/keys/{key}", b"1", X_Memory_Binding=binding)
+                assert (await anyio.to_thread.run_sync(put)).status == 200
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await changed.wait()
+
+    with server.api(server.ai_token) as api:
+        binding = api.register("home").binding
+        anyio.run(listen)
+    assert told == ["memory:///state/build/*"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from federated_memory.auth.binding import Bindings
 from federated_memory.auth.caller import Caller, Role
@@ -13,6 +15,7 @@ from federated_memory.store.registry import Registry, Workspace
 
 WRITERS: tuple[Role, ...] = ("ai", "admin")
 UPLOADERS: tuple[Role, ...] = ("sync", "admin")
+KEY_READERS: tuple[Role, ...] = ("ai", "read", "admin")
 REGISTRARS: tuple[Role, ...] = ("ai", "sync", "admin")
 
 
@@ -111,6 +114,19 @@ class Policy:
             )  # fmt: skip
         return workspace
 
+    def person(self, caller: Caller, workspace_id: str) -> Workspace:
+        """The workspace that a person names on a page, for a token that may write it.
+
+        A binding keeps an agent from another one's workspace by accident; a person has chosen it by its name.
+
+        Raises:
+            Forbidden: Outside the token's rights. NotFound: no such workspace.
+        """
+        self.ensure_role(caller, WRITERS)
+        workspace = self.reader(caller, workspace_id)
+        self.ensure_may_write(caller, workspace)
+        return workspace
+
     def uploader(self, caller: Caller, workspace_id: str, write_token: str | None) -> Workspace:
         """Raises: Forbidden: outside the token's rights, or a wrong write token. NotFound: no such workspace."""
         self.ensure_role(caller, UPLOADERS)
@@ -129,6 +145,16 @@ class Policy:
                 Forbidden(f"Writing {workspace_id} takes its write token", hint="Registering it first gave one"),
             )  # fmt: skip
         return workspace
+
+    def may_write(self, caller: Caller, workspace: Workspace) -> bool:
+        """Whether a person with this token is offered what changes the workspace; nothing is logged."""
+        machine = caller.grant.machine
+        return (
+            caller.role in WRITERS
+            and caller.grant.writes(workspace.workspace_id)
+            and (not machine or fold(machine) == fold(workspace.machine))
+            and not workspace.archived_at
+        )
 
     def ensure_may_write(self, caller: Caller, workspace: Workspace) -> None:
         """Raises: Forbidden: outside the token's write globs or machine, or archived."""
@@ -172,6 +198,68 @@ class Policy:
         """The workspace that this caller writes without saying so."""
         held = self.bindings.of_session(caller.session)
         return held.workspace_id if held else caller.grant.only_workspace
+
+    def ensure_reads_key(self, caller: Caller, key: str) -> None:
+        """Raises: Forbidden: the token may not read this key of the shared state, whether it is there or not."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.reads_key(key):
+            raise self._denied(
+                caller, "key_glob", Forbidden(f"This token may not read {key}", hint="Ask for --read-keys")
+            )
+
+    def ensure_reads_keys_of(self, caller: Caller, glob: str) -> None:
+        """Raises: Forbidden: the token may not read every key that the glob can match."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.reads_all_keys_of(glob):
+            raise self._denied(
+                caller, "key_glob", Forbidden(f"This token may not read {glob}", hint="Ask for --read-keys")
+            )
+
+    def ensure_reads_some_key(self, caller: Caller) -> None:
+        """Raises: Forbidden: the token may read no keys at all."""
+        self.ensure_role(caller, KEY_READERS)
+        if not caller.grant.key_globs_read:
+            raise self._denied(caller, "key_glob", Forbidden("This token may read no keys", hint="Ask for --read-keys"))
+
+    def ensure_writes_key(self, caller: Caller, key: str) -> None:
+        if not caller.grant.writes_key(key):
+            raise self._no_key_glob(caller, key)
+
+    def ensure_writes_keys_of(self, caller: Caller, glob: str) -> None:
+        """Raises: Forbidden: the token may not write every key that the glob can match."""
+        if not caller.grant.writes_all_keys_of(glob):
+            raise self._no_key_glob(caller, glob)
+
+    def _no_key_glob(self, caller: Caller, key: str) -> FederatedMemoryError:
+        return self._denied(
+            caller, "key_glob", Forbidden(f"This token may not write {key}", hint="Ask for --write-keys")
+        )
+
+    def viewing(self, caller: Caller, binding: str | None) -> str | None:
+        """The workspace as which the caller reads what not everybody sees.
+
+        Raises:
+            NotBound: `binding` is given, and is none of this caller's.
+        """
+        if not binding:
+            return self.bound_workspace(caller)
+        try:
+            return self.bindings.parse(binding, caller.grant.fingerprint).workspace_id
+        except NotBound as error:
+            raise self._denied(caller, "bad_binding", error) from None
+
+    def registration(self, caller: Caller, binding: str | None) -> str:
+        """Which of an agent's sessions this is: a name for the registration behind the binding; empty when unknown."""
+        held = self.bindings.parse(binding, caller.grant.fingerprint) if binding else None
+        held = held or self.bindings.of_session(caller.session)
+        return hashlib.sha256(held.nonce.encode()).hexdigest()[:12] if held else ""
+
+    def matching(self, caller: Caller, workspace_id: str) -> list[Workspace]:
+        """The workspaces that an id or a glob names; a glob, or none, chooses among those that the caller may read."""
+        if any(sign in workspace_id for sign in "*?["):
+            found = self.chosen(caller, "", "")
+            return [workspace for workspace in found if fnmatchcase(workspace.workspace_id, workspace_id)]
+        return self.chosen(caller, workspace_id, "")
 
     def _no_write_glob(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
         return self._denied(

@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from federated_memory.auth.caller import ROLES, Grant, Role
 from federated_memory.errors import Conflict, InvalidArgument, NotFound, UnsupportedFormat
 from federated_memory.fs.folder import storage_errors
+from federated_memory.names import parse_key_glob
 from federated_memory.store.changes import now
 from federated_memory.store.root import Root
 
@@ -27,6 +28,7 @@ GENERATED = "generated-tokens.env"
 RESERVED_NAMES = frozenset({"ai", "sync", "control"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _GLOB = re.compile(r"[a-z0-9._*?\[\]!-]{1,64}\Z")
+_SCOPES = ("read_keys", "write_keys", "read_rooms", "write_rooms")
 
 Verdict = Literal["bad_token", "revoked_token", "expired_token"]
 
@@ -44,10 +46,46 @@ class NamedToken:
     created_at: str
     expires_at: float | None = None
     revoked_at: str = ""
+    read_keys: tuple[str, ...] | None = None
+    write_keys: tuple[str, ...] | None = None
+    read_rooms: tuple[str, ...] | None = None
+    write_rooms: tuple[str, ...] | None = None
 
     @property
     def grant(self) -> Grant:
-        return Grant(self.name, self.role, self.sha256[:32], self.read, self.write, self.machine, self.expires_at)
+        return Grant(
+            self.name, self.role, self.sha256[:32], self.read, self.write, self.machine, self.expires_at,
+            self.read_keys, self.write_keys, self.read_rooms, self.write_rooms,
+        )  # fmt: skip
+
+    @classmethod
+    def parse(cls, row: dict[str, Any]) -> NamedToken:
+        """Raises: KeyError, TypeError: no token as it is kept."""
+        lists = ("read", "write", *(name for name in _SCOPES if name in row))
+        return cls(**{**row, **{name: tuple(row[name]) for name in lists}})
+
+    def as_row(self) -> dict[str, object]:
+        """As it is kept; without the scopes that were not given, which older versions do not know."""
+        return {key: value for key, value in asdict(self).items() if key not in _SCOPES or value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """Globs of keys and of rooms; None: as the globs of workspaces have it (SPEC: AUTH-12)."""
+
+    read_keys: tuple[str, ...] | None = None
+    write_keys: tuple[str, ...] | None = None
+    read_rooms: tuple[str, ...] | None = None
+    write_rooms: tuple[str, ...] | None = None
+
+    def ensure_valid(self) -> None:
+        """Raises: InvalidName, InvalidArgument: a glob that matches nothing."""
+        for glob in (*(self.read_keys or ()), *(self.write_keys or ())):
+            parse_key_glob(glob)
+        ensure_globs(*(self.read_rooms or ()), *(self.write_rooms or ()))
+
+
+NO_SCOPES = Scopes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +132,7 @@ class Tokens:
     def _load(self) -> tuple[dict[str, NamedToken], dict[str, Invitation]]:
         try:
             found = json.loads(self._root.meta.read("tokens.json"))
-            tokens = [
-                NamedToken(**{**row, "read": tuple(row["read"]), "write": tuple(row["write"])})
-                for row in found["tokens"]
-            ]
+            tokens = [NamedToken.parse(row) for row in found["tokens"]]
             invitations = [Invitation(**{**row, "read": tuple(row["read"])}) for row in found.get("invitations", ())]
         except FileNotFoundError:
             return {}, {}
@@ -113,7 +148,7 @@ class Tokens:
         ended = [self._named[token.name] for token in tokens if token.name in self._named]
         named = {**self._named, **{token.name: token for token in tokens}}
         invited = dict(self._invitations if invitations is None else invitations)
-        content: dict[str, object] = {"tokens": [asdict(named[name]) for name in sorted(named)]}
+        content: dict[str, object] = {"tokens": [named[name].as_row() for name in sorted(named)]}
         if invited:
             content["invitations"] = [asdict(invited[key]) for key in sorted(invited)]
         with storage_errors():
@@ -156,6 +191,17 @@ class Tokens:
                     found = named.grant
         return found
 
+    def grant_of(self, fingerprint: str) -> Grant | None:
+        """What the token with that fingerprint gives now; None once it is revoked, expired or unknown."""
+        for _, grant in self._fixed:
+            if hmac.compare_digest(grant.fingerprint, fingerprint):
+                return grant
+        for named in self._named.values():
+            if hmac.compare_digest(named.sha256[:32], fingerprint):
+                is_over = named.revoked_at or (named.expires_at is not None and named.expires_at <= time.time())
+                return None if is_over else named.grant
+        return None
+
     def create(
         self,
         name: str,
@@ -165,6 +211,7 @@ class Tokens:
         write: tuple[str, ...] = (),
         machine: str = "",
         expires_seconds: float | None = None,
+        scopes: Scopes = NO_SCOPES,
     ) -> tuple[NamedToken, str]:
         """A new named token and its secret, which is shown this once.
 
@@ -172,7 +219,9 @@ class Tokens:
             InvalidArgument: A name, role, glob or duration that cannot be.
             Conflict: The name is in use.
         """
-        token, secret = new_token(name, role, read=read, write=write, machine=machine, expires_seconds=expires_seconds)
+        token, secret = new_token(
+            name, role, read=read, write=write, machine=machine, expires_seconds=expires_seconds, scopes=scopes
+        )
         with self.lock:
             known = self._named.get(name)
             if known is not None and not known.revoked_at:
@@ -208,6 +257,7 @@ def new_token(
     write: tuple[str, ...] = (),
     machine: str = "",
     expires_seconds: float | None = None,
+    scopes: Scopes = NO_SCOPES,
 ) -> tuple[NamedToken, str]:
     """A named token that is not kept yet, and its secret.
 
@@ -223,7 +273,8 @@ def new_token(
     if role not in ROLES:
         raise InvalidArgument("Not a role", hint="Use one of " + ", ".join(ROLES))
     ensure_globs(*read, *write)
-    if role == "read" and write:
+    scopes.ensure_valid()
+    if role == "read" and (write or scopes.write_keys or scopes.write_rooms):
         raise InvalidArgument("A read token writes nothing", hint="Leave --write out, or use role ai or sync")
     if expires_seconds is not None and expires_seconds <= 0:
         raise InvalidArgument("The token would have expired already", hint="Use a duration such as 90d")
@@ -237,6 +288,7 @@ def new_token(
         machine=machine,
         created_at=now(),
         expires_at=None if expires_seconds is None else time.time() + expires_seconds,
+        **{name: getattr(scopes, name) for name in _SCOPES},
     )
     return token, secret
 

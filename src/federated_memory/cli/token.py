@@ -28,6 +28,12 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     create.add_argument(
         "--write", action="append", default=[], metavar="GLOB", help="workspace ids it may write; again for more (all)"
     )
+    for kind, what in (("keys", "keys of the shared state"), ("rooms", "rooms")):
+        for verb in ("read", "write"):
+            create.add_argument(
+                f"--{verb}-{kind}", action="append", metavar="GLOB",
+                help=f"{what} it may {verb}; again for more (all; none when its workspaces are limited)",
+            )  # fmt: skip
     create.add_argument("--machine", default="", metavar="NAME", help="write only workspaces of this machine")
     create.add_argument("--expires", default="", metavar="TIME", help="end after 90d, 12h, 2w, … (never)")
     create.set_defaults(run=run_create)
@@ -53,6 +59,11 @@ def run_create(options: argparse.Namespace) -> int:
             write=options.write,
             machine=options.machine,
             expires=options.expires,
+            scopes={
+                name: getattr(options, name)
+                for name in ("read_keys", "write_keys", "read_rooms", "write_rooms")
+                if getattr(options, name) is not None
+            },
         )
     if options.json:
         print_json(made.as_dict())
@@ -63,6 +74,8 @@ def run_create(options: argparse.Namespace) -> int:
             ("Role", made.role),
             ("Reads", " ".join(made.read)),
             ("Writes", " ".join(made.write) or "nothing"),
+            ("Keys", f"reads {' '.join(made.read_keys) or 'none'}, writes {' '.join(made.write_keys) or 'none'}"),
+            ("Rooms", f"reads {' '.join(made.read_rooms) or 'none'}, writes {' '.join(made.write_rooms) or 'none'}"),
             *([("Machine", made.machine)] if made.machine else []),
             ("Expires", made.expires_at or "never"),
             ("Secret", made.token),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from heapq import merge
+from typing import cast
 
 from federated_memory.errors import FederatedMemoryError, NotFound
 from federated_memory.index.file import IndexFile, IndexFull, IndexUnusable
@@ -21,7 +22,7 @@ from federated_memory.index.writer import Writing
 from federated_memory.names import DocumentPath, SessionId, WorkspaceId
 from federated_memory.store.archive import Archive, Archives
 from federated_memory.store.changes import Change
-from federated_memory.store.document import Key
+from federated_memory.store.document import DOCUMENT_KINDS, DocumentKind, Key
 from federated_memory.store.documents import Documents
 from federated_memory.store.root import Root
 
@@ -317,7 +318,7 @@ class Follower:
         for workspace_id, kind, key in items:
             if kind == "session":
                 yield from self._session_steps(workspace_id, key)
-            elif kind in ("knowledge", "overview"):
+            elif kind in DOCUMENT_KINDS:
                 yield partial(self._document, (workspace_id, kind, key))
             else:
                 yield _nothing
@@ -350,12 +351,15 @@ class Follower:
 
     def _document(self, item: Item, writing: Writing) -> tuple[int, bool]:
         workspace_id, kind, path = item
-        key = Key(WorkspaceId(workspace_id), "overview" if kind == "overview" else "knowledge", DocumentPath(path))
+        key = Key(WorkspaceId(workspace_id), cast(DocumentKind, kind), DocumentPath(path))
         try:
             document, text = self._documents.read(key)
         except (FederatedMemoryError, OSError):  # gone, too large, or unreadable: not served either
             return _forget(item, writing)
-        writing.put_document(document, text)
+        if key.is_versioned:
+            writing.put_document(document, text)
+        else:
+            writing.put_memory(document, text)
         return len(text), True
 
 

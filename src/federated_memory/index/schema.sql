@@ -4,7 +4,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE sources (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     workspace_id TEXT NOT NULL,
-    kind TEXT NOT NULL,            -- knowledge | overview | session
+    kind TEXT NOT NULL,            -- knowledge | overview | memory | tombstone | session
     key TEXT NOT NULL,             -- path or session id
     etag TEXT NOT NULL,            -- of what is indexed; empty: nothing, the source is gone
     title TEXT NOT NULL,
@@ -19,6 +19,7 @@ CREATE TABLE sources (
     tail_sha256 BLOB NOT NULL,     -- of those from there to `raw_bytes`
     unread INTEGER NOT NULL,       -- lines over 4 MiB and damaged parts, which are not indexed
     facts TEXT NOT NULL,           -- what stands in `heads` beside the title
+    worth INTEGER NOT NULL,        -- importance, 1 to 5; 3 for all but memories
     generation INTEGER NOT NULL,
     UNIQUE (workspace_id, kind, key)
 );

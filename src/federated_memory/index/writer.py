@@ -11,11 +11,12 @@ from array import array
 from dataclasses import dataclass, field
 from datetime import date
 
-from federated_memory.index.chunks import chunks_of
+from federated_memory.index.chunks import Chunk, chunks_of
 from federated_memory.index.library import SIZES
 from federated_memory.index.rows import Row, Speaker, as_searched
 from federated_memory.index.words import indexed, with_speakers
 from federated_memory.store.document import Document
+from federated_memory.store.memory_file import parse_memory
 
 _SEGMENT_ROWS = 2_000
 _SEGMENT_CHARACTERS = 1_000_000
@@ -94,12 +95,43 @@ class Writing:
         ).fetchone()
         if held == (document.etag, document.title, document.updated_at):
             return
-        source = self.describe(
-            Described(key.workspace_id, key.kind, key.path, document.etag, document.title, document.updated_at,
-                      facts=f"{key.path} {key.workspace_id}")
-        )  # fmt: skip
-        self.clear(source)
         chunks = chunks_of(as_searched(text.decode("utf-8", "replace")))
+        self._put_chunks(document, document.updated_at, f"{key.path} {key.workspace_id}", chunks)
+
+    def put_memory(self, document: Document, text: bytes) -> None:
+        """The same of a memory, or of what is left of one. `at` is when it was made; its words are those of its
+        content and summary, its name, kind, tags and files are found as a document's path is."""
+        key = document.key
+        held = self._connection.execute(
+            "SELECT etag, title FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?",
+            (key.workspace_id, key.kind, key.path),
+        ).fetchone()
+        if held == (document.etag, document.title):
+            return
+        memory_id = key.name.removesuffix(".md")
+        memory = parse_memory(memory_id, text)
+        facts = [memory_id, memory.kind, key.workspace_id, memory.project, *memory.tags, *memory.files]
+        chunks = chunks_of(as_searched(memory.content))
+        if memory.summary:
+            first = chunks[0] if chunks else Chunk(0, "", "")
+            chunks[:1] = [Chunk(first.line, f"{as_searched(memory.summary)}\n{first.headings}", first.text)]
+        source = self._put_chunks(document, document.updated_at, " ".join(facts), chunks)
+        worth = memory.importance
+        self._connection.execute("UPDATE sources SET worth = ? WHERE id = ?", (worth, source))
+        if chunks:
+            first_row = self._next_row - len(chunks)
+            self._connection.executemany(
+                "INSERT INTO grams (rowid, text) VALUES (?, ?)",
+                [(first_row + at, f"{document.title if not at else ''}\n{chunk.headings}\n{chunk.text}".strip())
+                 for at, chunk in enumerate(chunks)],
+            )  # fmt: skip
+
+    def _put_chunks(self, document: Document, at: str, facts: str, chunks: list[Chunk]) -> int:
+        key = document.key
+        source = self.describe(
+            Described(key.workspace_id, key.kind, key.path, document.etag, document.title, at, facts=facts)
+        )
+        self.clear(source)
         rows = [Row(chunk.line, Speaker.AUTHOR, chunk.text, None) for chunk in chunks]
         if rows:
             first = self._add_segment(source, rows, "", "", is_open=False)
@@ -107,6 +139,7 @@ class Writing:
                 "INSERT INTO written (rowid, text) VALUES (?, ?)",
                 [(first + at, indexed(f"{chunk.headings}\n{chunk.text}")) for at, chunk in enumerate(chunks)],
             )
+        return source
 
     # -- sessions
 
@@ -170,8 +203,8 @@ class Writing:
         if known is None:
             source = connection.execute(
                 "INSERT INTO sources (workspace_id, kind, key, etag, title, at, ended_at, agent, facts, generation,"
-                " lines, raw_bytes, sealed_line, sealed_bytes, sealed_sha256, tail_sha256, unread)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, x'', x'', 0)",
+                " lines, raw_bytes, sealed_line, sealed_bytes, sealed_sha256, tail_sha256, unread, worth)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, x'', x'', 0, 3)",
                 (*key, *values),
             ).lastrowid
             assert source is not None

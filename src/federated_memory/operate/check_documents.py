@@ -51,6 +51,8 @@ class DocumentCheck:
     def run(self, workspace: Folder) -> list[Finding]:
         facts = self._facts
         journalled = [pending.version for pending in facts.pending]
+        if not self._key.is_versioned:
+            return self._run_unversioned(workspace)
         versions = VersionFolder(self._versions_where, journalled, self._counts)
         log = versions.read(workspace, self._key.version_folders, facts.history)
         entries = [*log, *(entry for entry in journalled if entry not in log)]
@@ -61,6 +63,27 @@ class DocumentCheck:
         self._compare_row(last)
         copy_of_last = text.data if isinstance(text, _Text) and last and text.etag == last.etag else None
         return [*self._findings, *versions.findings(copy_of_last)]
+
+    def _run_unversioned(self, workspace: Folder) -> list[Finding]:
+        """A memory: there are no copies and no log, so the state database alone tells what its file should hold."""
+        text, row = self._read(workspace), self._facts.row
+        if isinstance(text, NotRegular):
+            return self._findings
+        expected = {row.etag if row and not row.deleted else None}
+        expected |= {etag for pending in self._facts.pending for etag in (pending.replaced_etag, pending.version.etag)}
+        if (text.etag if text else None) in expected:
+            return self._findings
+        advice = "A running server records it; a backup holds what was there before"
+        if text is None:
+            self._add(warning(self._where, "removed by hand, not yet recorded", advice))
+        elif row and not row.deleted and row.stamp == text.stamp:
+            problem = "its text changed, but not its time: damaged, or edited by hand and its time put back"
+            self._add(error(self._where, problem, "Restore it from a backup, or save it anew"))
+        elif row and not row.deleted:
+            self._add(warning(self._where, "edited by hand, not yet recorded", advice))
+        else:
+            self._add(info(self._where, "put there by hand, not yet recorded", "A running server records it"))
+        return self._findings
 
     def _read(self, workspace: Folder) -> _Text | NotRegular | None:
         """The document's file; an exception that says why there is none to look at was reported already."""

@@ -31,7 +31,7 @@ _Answer = TypeVar("_Answer")
 class Unit:
     """`name` is a document's path or a session's id; `weight` about the bytes that are to be read."""
 
-    kind: Literal["meta", "state", "workspaces", "workspace", "knowledge", "overview", "session"]
+    kind: Literal["meta", "state", "workspaces", "workspace", "knowledge", "overview", "memory", "tombstone", "session"]
     workspace_id: str = ""
     name: str = ""
     weight: int = _WEIGHT
@@ -157,7 +157,7 @@ class Look:
                     return [*identity, *self._tree(unit.workspace_id).findings]
             case "session":
                 return self._session(unit)
-            case "knowledge" | "overview":
+            case "knowledge" | "overview" | "memory" | "tombstone":
                 return self._document(unit, unit.kind)
 
     def _document(self, unit: Unit, kind: DocumentKind) -> list[Finding]:

@@ -49,6 +49,8 @@ def _is_of(path: str, kind: str, workspace_id: str, key: str) -> bool:
             return inside == f"knowledge/{key}" or inside.startswith(f"knowledge/.versions/{key}/")
         case "overview":
             return inside == "overview.md" or inside.startswith(".versions/overview.md/")
+        case "memory":
+            return inside.startswith("memories/") and inside.endswith(f"/{key}.md")
         case "session":
             name = inside.rsplit("/", 1)[-1]
             is_it = name in (f"{key}.jsonl.gz", f"{key}.json") or f"/.revisions/{key}/" in inside

@@ -11,6 +11,7 @@ from federated_memory.errors import InvalidName
 from federated_memory.fs import Folder
 from federated_memory.names import document_path_problem, fold, parse_session_id
 from federated_memory.operate.findings import DELETE, MOVE, Finding, error, info, warning
+from federated_memory.store.memory_file import memory_id_of, tombstone_id_of
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp\Z", re.DOTALL)
 _SUFFIX = ".jsonl.gz"
@@ -49,6 +50,9 @@ def read_tree(workspace: Folder, path: str) -> Tree:
         elif name == "knowledge":
             with workspace.folder(name) as knowledge:
                 _documents(tree, knowledge, where, "")
+        elif name == "memories":
+            with workspace.folder(name) as memories:
+                _memories(tree, memories, where)
         elif name == "sessions":
             with workspace.folder(name) as sessions:
                 _years(tree, sessions, where)
@@ -147,6 +151,36 @@ def _versions(tree: Tree, parent: Folder, name: str, where: str, kind: str, pref
                 tree.versions.add((kind, path))
 
 
+def _memories(tree: Tree, memories: Folder, where: str) -> None:
+    for year in memories.entries():
+        inner = f"{where}/{year.name}"
+        kind = kind_of(year)
+        if year.name == ".tombstones" and kind == "folder":
+            with memories.folder(year.name) as folder:
+                for entry in folder.entries():
+                    _memory(tree, entry, f"{inner}/{entry.name}", entry.name, "tombstone")
+        elif not re.fullmatch("[0-9]{4}", year.name) or kind != "folder":
+            tree.findings.append(_stray(inner, year, "memory"))
+        else:
+            with memories.folder(year.name) as folder:
+                for month in folder.entries():
+                    if not re.fullmatch("0[1-9]|1[0-2]", month.name) or kind_of(month) != "folder":
+                        tree.findings.append(_stray(f"{inner}/{month.name}", month, "memory"))
+                        continue
+                    with folder.folder(month.name) as below:
+                        for entry in below.entries():
+                            path = f"{year.name}/{month.name}/{entry.name}"
+                            _memory(tree, entry, f"{where}/{path}", path, "memory")
+
+
+def _memory(tree: Tree, entry: os.DirEntry[str], where: str, path: str, kind: str) -> None:
+    known = memory_id_of(path) if kind == "memory" else tombstone_id_of(path)
+    if known and kind_of(entry) == "file":
+        tree.documents.add((kind, path))
+    else:
+        tree.findings.append(_stray(where, entry, "memory"))
+
+
 def _years(tree: Tree, sessions: Folder, where: str) -> None:
     for year in sessions.entries():
         inner = f"{where}/{year.name}"
@@ -189,7 +223,7 @@ def _revisions(tree: Tree, month: Folder, where: str, prefix: str) -> None:
                         tree.findings.append(_stray(f"{where}/{session.name}/{entry.name}", entry))
 
 
-def _stray(where: str, entry: os.DirEntry[str]) -> Finding:
+def _stray(where: str, entry: os.DirEntry[str], what: str = "session") -> Finding:
     kind = kind_of(entry)
     if is_leftover(entry.name):
         return leftover(where)
@@ -197,7 +231,7 @@ def _stray(where: str, entry: os.DirEntry[str]) -> Finding:
         return info(where, "not ours: left alone, not served")
     if kind not in ("file", "folder"):
         return warning(where, f"a {kind}: never followed, not served", MOVE)
-    return warning(where, f"no session has a {kind} of this name here; not served", MOVE)
+    return warning(where, f"no {what} has a {kind} of this name here; not served", MOVE)
 
 
 def _is_session_id(text: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
+from typing import get_args
 
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.fs import Folder
@@ -13,12 +14,18 @@ from federated_memory.names import DocumentPath, WorkspaceId, document_path_prob
 from federated_memory.search.hit import Budget
 from federated_memory.search.query import plain
 from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
-from federated_memory.store.document import OVERVIEW, Document, Key, stamp_of
+from federated_memory.store.document import OVERVIEW, VERSIONED, Document, DocumentKind, Key, stamp_of
 from federated_memory.store.documents import Documents
+from federated_memory.store.memory_file import memory_id_of, searched_text
 from federated_memory.store.root import Root
-from federated_memory.store.scan import walk
+from federated_memory.store.scan import files_of
 
 _MAX_OPEN_FOLDERS = 64
+_PLACES = (
+    ("knowledge", "knowledge", stat.S_ISDIR),
+    ("overview", OVERVIEW, stat.S_ISREG),
+    ("memory", "memories", stat.S_ISDIR),
+)
 _NAMES_PER_RUN = 500  # an argument list has its limits
 _MAX_TEXT_BYTES = 8 * 1024**2  # no document is as large; a file put there by hand this very moment may be
 
@@ -37,9 +44,15 @@ class Corpus:
         workspace_ids: Sequence[WorkspaceId],
         budget: Budget,
         only: Collection[Key] | None = None,
+        *,
+        kinds: Collection[str] = VERSIONED,
+        shows: Callable[[str, str, str], bool] | None = None,
     ) -> None:
-        """`only`: of these documents, nothing else; they are read one by one."""
+        """`only`: of these documents, nothing else; they are read one by one. `shows` says of workspace, kind and path
+        whether a document counts."""
         self._only = only
+        self._kinds = [kind for kind in get_args(DocumentKind) if kind in kinds]
+        self._shows = shows
         self.budget = budget
         self.problem = ""
         self._root = root
@@ -63,8 +76,12 @@ class Corpus:
             yield from (document for document in found if document is not None and not document.deleted)
             return
         for workspace_id in self._workspace_ids:
-            yield from self._documents.list(workspace_id, "knowledge")
-            yield from self._documents.list(workspace_id, "overview")
+            for kind in self._kinds:
+                yield from filter(self._is_shown, self._documents.list(workspace_id, kind))
+
+    def _is_shown(self, document: Document) -> bool:
+        key = document.key
+        return self._shows is None or self._shows(key.workspace_id, key.kind, key.path)
 
     def known(self) -> Iterable[Document]:
         """The documents as they were last seen."""
@@ -92,10 +109,14 @@ class Corpus:
         found: list[str] = []
         for workspace_id in self._workspace_ids:
             with suppress(OSError), self._root.workspace_folder(workspace_id) as workspace:
-                for name, is_right in (("knowledge", stat.S_ISDIR), (OVERVIEW, stat.S_ISREG)):
+                for kind, name, is_right in _PLACES:
                     with suppress(FileNotFoundError):
-                        if is_right(workspace.stat(name).st_mode):
+                        if kind in self._kinds and is_right(workspace.stat(name).st_mode):
                             found.append(f"{workspace_id}/{name}")
+                if "tombstone" in self._kinds:
+                    with suppress(OSError), workspace.folder("memories") as memories:
+                        if stat.S_ISDIR(memories.stat(".tombstones").st_mode):
+                            found.append(f"{workspace_id}/memories/.tombstones")
         return found
 
     def files(self) -> Iterator[Key]:
@@ -104,13 +125,9 @@ class Corpus:
             yield from self._only
             return
         for workspace_id in self._workspace_ids:
-            with suppress(OSError), self._root.workspace_folder(workspace_id) as workspace:
-                if workspace.exists(OVERVIEW):
-                    yield Key(workspace_id, "overview", OVERVIEW)
-                with suppress(OSError), workspace.folder("knowledge") as knowledge:
-                    for path, _ in walk(knowledge):
-                        if not document_path_problem(path):
-                            yield Key(workspace_id, "knowledge", DocumentPath(path))
+            for key, _ in files_of(self._root, workspace_id):
+                if key.kind in self._kinds and (self._shows is None or self._shows(workspace_id, key.kind, key.path)):
+                    yield key
 
     def key_of(self, name: bytes) -> Key | None:
         """The document that a file ripgrep names holds, unless the name is not legal."""
@@ -119,9 +136,13 @@ class Corpus:
             workspace_id, _, rest = name.decode("utf-8", "replace").partition("/")
             kind, _, path = rest.partition("/")
             if rest == OVERVIEW:
-                return Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
-            if kind == "knowledge" and not document_path_problem(path):
-                return Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
+                key = Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
+            elif kind == "knowledge" and not document_path_problem(path):
+                key = Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
+            elif kind == "memories" and memory_id_of(path):
+                key = Key(WorkspaceId(workspace_id), "memory", DocumentPath(path))
+            if key is None or (self._shows is not None and not self._shows(key.workspace_id, key.kind, key.path)):
+                return None
         return key
 
     def current(self, keys: Iterable[Key]) -> list[Document]:
@@ -144,7 +165,8 @@ class Corpus:
     def text(self, key: Key) -> bytes:
         """The text as queries see it; empty when the file has gone meanwhile."""
         try:
-            return plain(self._folder(key).read(key.name, _MAX_TEXT_BYTES))
+            data = self._folder(key).read(key.name, _MAX_TEXT_BYTES)
+            return plain(data if key.is_versioned else searched_text(key.name.removesuffix(".md"), data))
         except OSError:
             return b""
 

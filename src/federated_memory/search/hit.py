@@ -13,7 +13,7 @@ from federated_memory.errors import InvalidArgument
 from federated_memory.names import WorkspaceId
 
 T = TypeVar("T")
-Kind = Literal["knowledge", "overview", "session"]
+Kind = Literal["knowledge", "overview", "memory", "tombstone", "session"]
 After = tuple[str | int | float, ...]
 """Where a page ended. Opaque to callers; survives JSON."""
 
@@ -56,6 +56,12 @@ class Found:
         if count >= len(self.hits):
             return self
         return replace(self, hits=self.hits[:count], places=self.places[:count], next=self.places[count - 1])
+
+    def followed_by(self, other: Found) -> Found:
+        """One page of two, the other of which goes on after this one."""
+        notes = "; ".join(dict.fromkeys(filter(None, (self.note, other.note))))
+        is_complete = self.is_complete and other.is_complete
+        return Found([*self.hits, *other.hits], other.next, is_complete, notes, [*self.places, *other.places])
 
 
 class Budget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast, get_args
 
 from federated_memory.errors import NotFound
 from federated_memory.index import Follower, IndexState
@@ -83,16 +84,15 @@ class LagFinder:
                 except NotFound:
                     continue
             else:
-                of: DocumentKind = "overview" if kind == "overview" else "knowledge"
-                lag.documents.append(Key(WorkspaceId(workspace_id), of, DocumentPath(key)))
+                lag.documents.append(Key(WorkspaceId(workspace_id), cast(DocumentKind, kind), DocumentPath(key)))
         lag.sessions.sort(key=lambda archive: (archive.started_at, archive.session_id), reverse=True)
 
     def _add_differing(self, lag: Lag, library: Library, workspace_id: WorkspaceId, kinds: Collection[str]) -> None:
         """Compare everything: while the index is made."""
         held: set[tuple[str, str]] = set()
-        for kind in ("knowledge", "overview"):
+        for kind in get_args(DocumentKind):
             if kind in kinds:
-                for document in self._documents.list(workspace_id, "overview" if kind == "overview" else "knowledge"):
+                for document in self._documents.list(workspace_id, kind):
                     source = library.by_key.get((workspace_id, kind, document.key.path))
                     if source is not None and source.etag == document.etag:
                         held.add((kind, document.key.path))

@@ -14,7 +14,8 @@ from federated_memory.names import WorkspaceId
 from federated_memory.search import knowledge, ranked_knowledge, ranked_sessions, sessions
 from federated_memory.search.corpus import Corpus
 from federated_memory.search.hit import After, Budget, Found, Hit
-from federated_memory.search.indexed import DOCUMENT_KINDS, Indexed, Wanted
+from federated_memory.search.indexed import DOCUMENT_KINDS, WRITTEN_KINDS, Indexed, Wanted
+from federated_memory.search.memory_view import EVERYTHING, MemoryView
 from federated_memory.search.query import Exact, Query, Ranked
 from federated_memory.search.reading import Scope
 from federated_memory.store.archive import Archives
@@ -58,39 +59,50 @@ class Search:
     def close(self) -> None:
         """Wait for the searches that go on; before the root is closed."""
         self._pool.shutdown()
+        if self._indexed is not None:
+            self._indexed.close()
 
     def knowledge(
         self,
         query: Query,
         workspace_ids: Sequence[WorkspaceId],
         *,
+        kinds: Collection[str] = DOCUMENT_KINDS,
+        memories: MemoryView = EVERYTHING,
         since: str | None = None,
         until: str | None = None,
         limit: int = 20,
         after: Sequence[object] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Found:
-        """Documents and overviews: with an exact query every line that matches, newest document first; ranked, each
-        document once, best first.
+        """Documents and overviews, or others of `kinds`: with an exact query every line that matches, newest document
+        first; ranked, each document once, best first.
 
         Raises:
             InvalidArgument: `after` is not of this search.
         """
         budget = Budget(self._timeout_seconds, cancelled)
         if isinstance(query, Exact):
-            with Corpus(self._root, self._documents, workspace_ids, budget) as corpus:
+            with self._corpus(workspace_ids, budget, kinds, memories) as corpus:
                 return knowledge.search_exact(corpus, query, since=since, until=until, limit=limit, after=after)
         if not query.terms.wanted:
             return _NOTHING
 
         def scan() -> Found:
-            with Corpus(self._root, self._documents, workspace_ids, budget) as corpus:
+            with self._corpus(workspace_ids, budget, kinds, memories) as corpus:
                 return ranked_knowledge.search_ranked(
                     corpus, self._root.feed, query, since=since, until=until, limit=limit, after=after
                 )
 
-        wanted = Wanted(tuple(dict.fromkeys(workspace_ids)), DOCUMENT_KINDS, Scope(None, since, until))
+        scope = Scope(None, since, until)
+        wanted = Wanted(tuple(dict.fromkeys(workspace_ids)), frozenset(kinds), scope, memories=memories)
         return self._ranked(query, wanted, scan, limit=limit, after=after, budget=budget)
+
+    def _corpus(
+        self, workspace_ids: Sequence[WorkspaceId], budget: Budget, kinds: Collection[str], memories: MemoryView
+    ) -> Corpus:
+        shows = None if memories is EVERYTHING else memories.shows
+        return Corpus(self._root, self._documents, workspace_ids, budget, kinds=kinds, shows=shows)
 
     def sessions(
         self,
@@ -133,7 +145,8 @@ class Search:
         query: Query,
         workspace_ids: Sequence[WorkspaceId],
         *,
-        kinds: Collection[str] = ("knowledge", "session"),
+        kinds: Collection[str] = ("knowledge", "memory", "session"),
+        memories: MemoryView = EVERYTHING,
         session_id: str = "",
         role: Role | None = None,
         since: str | None = None,
@@ -154,12 +167,12 @@ class Search:
             wanted_kinds &= {"session"}
         if isinstance(query, Exact):
             return self._exact_memory(
-                query, workspace_ids, wanted_kinds, scope, limit=limit, after=after, cancelled=cancelled
+                query, workspace_ids, wanted_kinds, scope, memories, limit=limit, after=after, cancelled=cancelled
             )
         if not query.terms.wanted:
             return _NOTHING
         budget = Budget(self._timeout_seconds, cancelled)
-        wanted = Wanted(tuple(dict.fromkeys(workspace_ids)), wanted_kinds, scope, is_distinct=True)
+        wanted = Wanted(tuple(dict.fromkeys(workspace_ids)), wanted_kinds, scope, is_distinct=True, memories=memories)
 
         def scan() -> Found:
             return self._scanned_memory(query, wanted, limit, cancelled)
@@ -213,14 +226,15 @@ class Search:
         """Without an index: the best of both, at most one page."""
         scope = wanted.scope
         parts: list[Found] = []
-        if wanted.kinds & DOCUMENT_KINDS and scope.role is None:
+        kinds = wanted.kinds & WRITTEN_KINDS
+        if kinds and scope.role is None:
             parts.append(
-                self.knowledge(query, wanted.workspace_ids, since=scope.since, until=scope.until, limit=limit,
-                               cancelled=cancelled)
+                self.knowledge(query, wanted.workspace_ids, kinds=kinds, memories=wanted.memories, since=scope.since,
+                               until=scope.until, limit=limit, cancelled=cancelled)
             )  # fmt: skip
         if "session" in wanted.kinds:
             parts.append(
-                self.sessions(query, wanted.workspace_ids, role=scope.role,
+                self.sessions(query, _of_sessions(wanted.workspace_ids, wanted.memories), role=scope.role,
                               session_id=scope.session_id, since=scope.since, until=scope.until,
                               limit=limit, cancelled=cancelled)
             )  # fmt: skip
@@ -232,8 +246,9 @@ class Search:
         self,
         query: Exact,
         workspace_ids: Sequence[WorkspaceId],
-        kinds: Collection[str],
+        kinds: frozenset[str],
         scope: Scope,
+        memories: MemoryView,
         *,
         limit: int,
         after: Sequence[object] | None,
@@ -242,21 +257,27 @@ class Search:
         """Lines of documents and turns of sessions, the newest document or session first."""
         begins = _begins_of(after)
         parts: list[Found] = []
-        for kind, begin in zip(("knowledge", "session"), begins, strict=True):
-            if kind not in kinds or begin == () or (kind == "knowledge" and scope.role is not None):
+        written = kinds & WRITTEN_KINDS
+        for is_wanted, begin in zip((written and scope.role is None, "session" in kinds), begins, strict=True):
+            if not is_wanted or begin == ():
                 parts.append(Found([]))
-            elif kind == "knowledge":
+            elif not parts:
                 parts.append(
-                    self.knowledge(query, workspace_ids, since=scope.since, until=scope.until, limit=limit,
-                                   after=begin, cancelled=cancelled)
+                    self.knowledge(query, workspace_ids, kinds=written, memories=memories, since=scope.since,
+                                   until=scope.until, limit=limit, after=begin, cancelled=cancelled)
                 )  # fmt: skip
             else:
                 parts.append(
-                    self.sessions(query, workspace_ids, role=scope.role,
+                    self.sessions(query, _of_sessions(workspace_ids, memories), role=scope.role,
                               session_id=scope.session_id, since=scope.since, until=scope.until,
                                   limit=limit, after=begin, cancelled=cancelled)
                 )  # fmt: skip
         return _merged(parts, begins, limit)
+
+
+def _of_sessions(workspace_ids: Sequence[WorkspaceId], memories: MemoryView) -> Sequence[WorkspaceId]:
+    allowed = memories.workspace_ids
+    return workspace_ids if allowed is None else [one for one in workspace_ids if one in allowed]
 
 
 _Begins = tuple[Sequence[object] | None, Sequence[object] | None]

@@ -12,9 +12,11 @@ from federated_memory.auth.caller import Caller
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.service.brief_ending import TITLE, Exchange, ending_of, latest_sessions
 from federated_memory.service.brief_layout import Piece, Section, conversation, document, lay_out, plain, rows
+from federated_memory.service.brief_memories import memories_section
 from federated_memory.service.brief_scope import Asked, Scope, scope_of
 from federated_memory.service.core import Core
 from federated_memory.service.framing import inner, new_mark, visible, visible_line
+from federated_memory.service.memory_scope import MemoryScopes
 from federated_memory.service.pages import json_bytes
 from federated_memory.service.results import Brief
 from federated_memory.store.archive import Archive
@@ -53,8 +55,9 @@ class _Change:
 
 
 class Briefing:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, scopes: MemoryScopes) -> None:
         self._core = core
+        self._scopes = scopes
 
     def brief(self, caller: Caller, asked: Asked, max_bytes: int = DEFAULT_BRIEF_BYTES) -> Brief:
         """The brief of the workspace or project that the caller is in; unsure of it, only why, and what to do.
@@ -73,11 +76,12 @@ class Briefing:
         mark = new_mark()
         room = max_bytes - len(orjson.dumps(found.as_dict()))
         head = _head(scope, mark, room)
-        body = lay_out([*self._sections(scope, mark)], room - json_bytes(head))
+        memories = memories_section(self._core, self._scopes, caller, asked.binding or None, scope, mark)
+        body = lay_out([*self._sections(scope, mark, memories)], room - json_bytes(head))
         found.text, found.truncated = head + body.text, not body.is_whole
         return found
 
-    def _sections(self, scope: Scope, mark: str) -> Iterator[Section]:
+    def _sections(self, scope: Scope, mark: str, memories: Section | None) -> Iterator[Section]:
         """In order of worth."""
         own = self._counted(scope.own, "") if scope.own else None
         related = sorted(
@@ -88,6 +92,8 @@ class Briefing:
         near = related[:_MOST_RELATED]
         if own:
             yield from self._overview(own, mark, 0.25)
+        if memories:
+            yield memories
         shown = [section for other in near for section in self._overview(other, mark, 0.15)]
         for section in shown[:_SHOWN_OVERVIEWS]:
             yield Section(section.share / min(len(shown), _SHOWN_OVERVIEWS), section.fit)
@@ -255,7 +261,7 @@ def _counts(own: _Counted | None, related: Sequence[_Counted]) -> str:
     if related:
         documents, sessions = sum(one.documents for one in related), sum(one.sessions for one in related)
         said.append(f"The project's other workspaces: {len(related)}, with {documents} documents, {sessions} sessions.")
-    return " ".join([*said, "Before you work on something: search_knowledge, search_sessions."])
+    return " ".join([*said, "Before you work on something: search_memory."])
 
 
 def _when(archive: Archive) -> str:

@@ -9,13 +9,16 @@ from federated_memory.auth.tokens import Tokens
 from federated_memory.index import Follower
 from federated_memory.search import Search
 from federated_memory.settings import Settings
+from federated_memory.store.aliases import ProjectAliases
 from federated_memory.store.archive import Archives
 from federated_memory.store.audit import Audit
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
+from federated_memory.store.memories import Memories
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
+from federated_memory.store.shared_state import SharedState
 from federated_memory.store.tombstones import Tombstones
 
 
@@ -34,3 +37,6 @@ class Core:
     policy: Policy
     audit: Audit
     tombstones: Tombstones
+    state: SharedState
+    memories: Memories
+    aliases: ProjectAliases

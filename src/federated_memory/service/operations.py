@@ -143,7 +143,7 @@ class Operations:
             workspace_id = known.workspace_id
         match given.kind:
             case "memory":
-                raise NotFound("There are no memories in this version", hint="Purge a session, knowledge or workspace")
+                done = self._purging.memory(workspace_id, given.key, caller.actor)
             case "session":
                 done = self._purging.session(workspace_id, parse_session_id(given.key), caller.actor)
             case "workspace":
@@ -168,15 +168,18 @@ class Operations:
             notes.append("A reader held the state database's log: purge again to empty it")
         return {"files": done.files, "notes": notes}
 
-    def _gc(self, _: Caller, given: GcArguments) -> Answer:
+    def _gc(self, caller: Caller, given: GcArguments) -> Answer:
         before = (datetime.now(timezone.utc) - timedelta(days=given.keep_days)).isoformat()
-        found = {"versions": 0, "revisions": 0, "bytes": 0}
+        found = {"versions": 0, "revisions": 0, "memories": 0, "bytes": 0}
         self._core.journal.flush()
         for workspace in self._core.registry.all():
             done = self._collecting.run(workspace.workspace_id, given.keep_versions, before, is_dry=not given.apply)
             found["versions"] += done.versions
             found["revisions"] += done.revisions
             found["bytes"] += done.bytes
+            found["memories"] += self._core.memories.collect(
+                workspace.workspace_id, before, caller.actor, is_dry=not given.apply
+            )
         return {**found, "applied": given.apply}
 
     def _rename(self, caller: Caller, given: RenameArguments) -> Answer:

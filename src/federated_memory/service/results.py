@@ -10,6 +10,11 @@ from pydantic import BaseModel, Field
 class Result(BaseModel):
     """Base of every result; `as_dict` is its wire form."""
 
+    @property
+    def is_change(self) -> bool:
+        """Whether the call that it ends has changed anything, as far as it is one that may."""
+        return True
+
     def as_dict(self) -> dict[str, object]:
         """JSON-ready, without nulls but for `next_cursor`, whose null says that a list has ended."""
         found = self.model_dump(mode="json", exclude_none=True)
@@ -165,11 +170,12 @@ class SessionStored(Result):
 
 
 class HitRow(Result):
-    kind: Literal["knowledge", "overview", "session"]
+    kind: Literal["knowledge", "overview", "memory", "session"]
     workspace_id: str
     path: str | None = None
     session_id: str | None = None
-    offset: int = Field(description="Line to read on from: the `offset` of read_knowledge or read_session.")
+    memory_id: str | None = None
+    offset: int = Field(description="Line to read on from: the `offset` of the tool that reads it.")
     role: str | None = None
     title: str
     at: str
@@ -181,7 +187,7 @@ class MemoryHit(HitRow):
     machine: str
     tool: str
     project: str
-    read_with: Literal["read_knowledge", "get_overview", "read_session"] = Field(
+    read_with: Literal["read_knowledge", "get_overview", "read_session", "get_memory"] = Field(
         description="The tool to read on with, at `offset`."
     )
 
@@ -214,6 +220,10 @@ class TokenRow(Result):
     role: str
     read: list[str]
     write: list[str]
+    read_keys: list[str] = Field(default_factory=list, description="Of the shared state.")
+    write_keys: list[str] = Field(default_factory=list)
+    read_rooms: list[str] = Field(default_factory=list)
+    write_rooms: list[str] = Field(default_factory=list)
     machine: str
     created_at: str
     expires_at: str | None = None
@@ -260,7 +270,7 @@ class Enrolled(Result):
 
 class SecretRow(Result):
     workspace_id: str
-    kind: Literal["knowledge", "overview", "session"]
+    kind: Literal["knowledge", "overview", "memory", "tombstone", "session"]
     name: str = Field(description="The path, or the session's id.")
     counts: dict[str, int] = Field(description="Kind of secret -> how many. Never their text.")
 
@@ -285,6 +295,7 @@ class Status(Result):
     workspaces: int
     documents: int
     sessions: int
+    memories: int = 0
     bytes: int
     last_change: int
     free_bytes: int

@@ -4,36 +4,55 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Literal
 
+import orjson
+
 from federated_memory.auth.caller import Caller
-from federated_memory.names import fold, parse_session_id
+from federated_memory.names import WorkspaceId, fold, parse_session_id
 from federated_memory.search import Found, Hit, parse_query
+from federated_memory.search.memory_view import EVERYTHING, MEMORY_KINDS, MemoryView
 from federated_memory.search.snippet import shortened
 from federated_memory.service.core import Core
-from federated_memory.service.pages import DEFAULT_MAX_BYTES, decode_cursor, encode_cursor, fit_rows
+from federated_memory.service.memory_scope import MemoryScopes
+from federated_memory.service.pages import (
+    DEFAULT_MAX_BYTES,
+    ENVELOPE_BYTES,
+    decode_cursor,
+    encode_cursor,
+    fit_rows,
+    json_bytes,
+)
 from federated_memory.service.results import HitRow, Hits, MemoryHit, MemoryHits
 from federated_memory.service.times import parse_since, parse_until
+from federated_memory.store.memories import key_of
+from federated_memory.store.memory_query import MemoryFilter
+from federated_memory.store.memory_rows import MemoryRow
 from federated_memory.store.registry import Workspace
 from federated_memory.transcripts import Role
 
 Mode = Literal["ranked", "literal", "regex"]
 Kind = Literal["knowledge", "memory", "session"]
 KINDS: tuple[Kind, ...] = ("knowledge", "memory", "session")
-_READERS: dict[str, Literal["read_knowledge", "get_overview", "read_session"]] = {
+_READERS: dict[str, Literal["read_knowledge", "get_overview", "read_session", "get_memory"]] = {
     "knowledge": "read_knowledge", "overview": "get_overview", "session": "read_session",
+    "memory": "get_memory", "tombstone": "get_memory",
 }  # fmt: skip
 _ROOMS = (300, 220, 160, 110, 70)
 """Lengths of snippets to try."""
+_INCLUDED = "~"
+"""Behind a time: what was stored at that very moment counts too."""
+_USUAL_ROW_BYTES = 360
+"""What a row takes when snippets are short; if there is room for more, it is looked for then."""
 _LEAST_ROW_BYTES = 120
 """What no row of an answer is smaller than: more are not looked for than could fit."""
 
 
 class Searching:
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, scopes: MemoryScopes) -> None:
         self._core = core
+        self._scopes = scopes
 
     def knowledge(
         self,
@@ -107,8 +126,16 @@ class Searching:
         tool: str = "",
         session_id: str = "",
         role: Role | None = None,
+        agent: str = "",
+        memory_kind: str = "",
+        tags: Sequence[str] = (),
+        room: str = "",
         since: str | None = None,
         until: str | None = None,
+        as_of: str | None = None,
+        include_superseded: bool = False,
+        include_hidden: bool = False,
+        binding: str | None = None,
         limit: int = 20,
         cursor: str | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
@@ -116,24 +143,45 @@ class Searching:
     ) -> MemoryHits:
         """One list over knowledge, memories and sessions. `workspace_id` may be a glob; `kinds` empty: all of them.
 
-        Within `max_bytes`, more hits come with shorter snippets rather than fewer with longer ones.
+        `agent`, `memory_kind`, `tags`, `room` are of memories alone, and leave the other kinds out. `as_of`: what was
+        known then, of documents those not changed since. Within `max_bytes`, more hits come with shorter snippets
+        rather than fewer with longer ones.
         """
         order = f"memory:{mode}"
-        chosen = self._chosen(caller, workspace_id, project=project, machine=machine, tool=tool)
+        chosen = self._chosen(caller, workspace_id, machine=machine, tool=tool)
         workspaces = {workspace.workspace_id: workspace for workspace in chosen}
-        found = self._core.search.memory(
+        wanted = self._scopes.filter(
+            caller, binding, chosen, project=project, agent=agent, memory_kind=memory_kind, tags=tags, room=room,
+            as_of=as_of, include_superseded=include_superseded, include_hidden=include_hidden,
+        )  # fmt: skip
+        of_project = self._of_project(chosen, project)
+        has_memory_filter = bool(agent or wanted.kinds or wanted.tags or room)
+        asked = {kind for kind in kinds or KINDS if kind == "memory" or not has_memory_filter}
+        ends = [end for end in (parse_until(until), wanted.as_of and wanted.as_of + _INCLUDED) if end]
+        search = partial(
+            self._core.search.memory,
             parse_query(query, mode),
-            list(workspaces),
-            kinds=[kind for kind in kinds or KINDS if kind != "memory"],
+            list(workspaces if "memory" in asked else of_project),
+            kinds=asked | ({"tombstone"} if "memory" in asked and (include_hidden or as_of) else set()),
+            memories=self._view(wanted, of_project, project) if asked else EVERYTHING,
             session_id=parse_session_id(session_id) if session_id else "",
             role=role,
             since=parse_since(since),
-            until=parse_until(until),
-            limit=_looked_for(limit, max_bytes, workspaces.values()),
-            after=_position(cursor, order),
+            until=min(ends) if ends else None,
             cancelled=cancelled,
         )
-        rows = _fitted([_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes)
+        most = _looked_for(limit, max_bytes, workspaces.values())
+        found = search(limit=min(most, max_bytes // _USUAL_ROW_BYTES + 1), after=_position(cursor, order))
+
+        def fitted() -> list[MemoryHit]:
+            return _fitted(
+                [_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes
+            )
+
+        rows = fitted()
+        if len(rows) == len(found.hits) < most and found.next is not None and found.is_complete:
+            found = found.followed_by(search(limit=most - len(rows), after=found.next))
+            rows = fitted()
         if len(rows) < len(found.hits):
             found = found.first(len(rows))
         return MemoryHits(
@@ -143,22 +191,36 @@ class Searching:
             next_cursor=encode_cursor(order, found.next) if found.next else None,
         )
 
-    def _chosen(self, caller: Caller, workspace_id: str, *, project: str, machine: str, tool: str) -> list[Workspace]:
+    def _chosen(self, caller: Caller, workspace_id: str, *, machine: str, tool: str) -> list[Workspace]:
         """The workspaces that a search looks through; a glob chooses among those that the caller may read."""
-        if any(sign in workspace_id for sign in "*?["):
-            found = [
-                workspace
-                for workspace in self._core.policy.chosen(caller, "", "")
-                if fnmatchcase(workspace.workspace_id, workspace_id)
-            ]
-        else:
-            found = self._core.policy.chosen(caller, workspace_id, "")
-        wanted = {"project": project, "machine": machine, "tool": tool}
+        wanted = {"machine": machine, "tool": tool}
         return [
             workspace
-            for workspace in found
+            for workspace in self._core.policy.matching(caller, workspace_id)
             if all(not value or fold(getattr(workspace, name)) == fold(value) for name, value in wanted.items())
         ]
+
+    def _of_project(self, workspaces: Sequence[Workspace], project: str) -> list[WorkspaceId]:
+        names = self._core.aliases.names_of(project) if project else ()
+        return [one.workspace_id for one in workspaces if not names or fold(one.project) in names]
+
+    def _view(self, wanted: MemoryFilter, of_project: Sequence[WorkspaceId], project: str) -> MemoryView:
+        """What of the memories may be shown; a memory may be of another project than its workspace."""
+        ids = frozenset(of_project) if project else None
+        signature = repr((wanted.viewer, wanted.kinds, wanted.projects, wanted.tags, wanted.agent, wanted.room,
+                          wanted.as_of, wanted.include_superseded, wanted.include_hidden))  # fmt: skip
+        memories = self._core.memories
+        if wanted.is_plain:
+            # A file that a sync has put back beside its tombstone is hidden too.
+            hidden = frozenset((row.workspace_id, "memory", row.file) for row in memories.hidden(wanted))
+            return MemoryView(signature, hidden, None, ids) if hidden or ids is not None else EVERYTHING
+        allowed = frozenset(_place(row) for row in memories.select(wanted))
+        return MemoryView(signature, frozenset(), allowed, ids)
+
+
+def _place(row: MemoryRow) -> tuple[str, str, str]:
+    key = key_of(row)
+    return key.workspace_id, key.kind, key.path
 
 
 def _position(cursor: str | None, order: str) -> tuple[str | int | float, ...] | None:
@@ -187,12 +249,13 @@ def _looked_for(limit: int, max_bytes: int, workspaces: Collection[Workspace] = 
 
 
 def _row(hit: Hit, mode: Mode) -> HitRow:
-    is_session = hit.kind == "session"
+    is_session, is_memory = hit.kind == "session", hit.kind in MEMORY_KINDS
     return HitRow(
-        kind=hit.kind,
+        kind="memory" if hit.kind == "memory" or hit.kind == "tombstone" else hit.kind,
         workspace_id=hit.workspace_id,
-        path=None if is_session else hit.key,
+        path=None if is_session or is_memory else hit.key,
         session_id=hit.key if is_session else None,
+        memory_id=hit.key.rsplit("/", 1)[-1].removesuffix(".md") if is_memory else None,
         offset=hit.line,
         role=hit.role or None,
         title=hit.title,
@@ -214,16 +277,23 @@ def _memory_row(hit: Hit, mode: Mode, workspace: Workspace) -> MemoryHit:
 
 def _fitted(rows: Sequence[MemoryHit], limit: int, max_bytes: int) -> list[MemoryHit]:
     """As many rows as fit, with the longest snippets that let all of them in, if any do."""
-    fitting: list[MemoryHit] = []
+    rows = rows[:limit]
+    framing = [len(orjson.dumps(row.as_dict())) + 1 - json_bytes(row.snippet) - json_bytes(row.title) for row in rows]
     for room in _ROOMS:
-        short = [
-            row.model_copy(update={"snippet": shortened(row.snippet, room), "title": cut_title(row.title, room)})
-            for row in rows
-        ]
-        fitting, is_cut = fit_rows(short, limit, max_bytes)
-        if not is_cut:
+        texts = [(shortened(row.snippet, room), cut_title(row.title, room)) for row in rows]
+        fitting = 0
+        used = ENVELOPE_BYTES
+        for bytes_around, (excerpt, title) in zip(framing, texts, strict=True):
+            used += bytes_around + json_bytes(excerpt) + json_bytes(title)
+            if fitting and used > max_bytes:
+                break
+            fitting += 1
+        if fitting == len(rows):
             break
-    return fitting
+    return [
+        row.model_copy(update={"snippet": excerpt, "title": title})
+        for row, (excerpt, title) in zip(rows[:fitting], texts, strict=False)
+    ]
 
 
 def cut_title(title: str, room: int) -> str:

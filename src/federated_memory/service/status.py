@@ -75,6 +75,7 @@ class StatusService:
             workspaces=len(core.registry.all()),
             documents=documents,
             sessions=sessions,
+            memories=core.memories.total(),
             bytes=size,
             last_change=core.root.feed.head(),
             free_bytes=core.root.free_bytes(),

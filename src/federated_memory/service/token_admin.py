@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timezone
 
 from federated_memory.auth.caller import Caller
-from federated_memory.auth.tokens import NamedToken
+from federated_memory.auth.tokens import NO_SCOPES, NamedToken, Scopes
 from federated_memory.errors import InvalidArgument
 from federated_memory.service.core import Core
 from federated_memory.service.results import TokenCreated, TokenRow
@@ -30,11 +30,12 @@ class TokenAdmin:
         write: tuple[str, ...] = (),
         machine: str = "",
         expires: str = "",
+        scopes: Scopes = NO_SCOPES,
     ) -> TokenCreated:
         """A named token and its secret, shown this once. `expires` is a duration such as `90d`."""
         self._core.policy.ensure_role(caller, ("admin",))
         token, secret = self._core.tokens.create(
-            name, role, read=read, write=write, machine=machine, expires_seconds=parse_duration(expires)
+            name, role, read=read, write=write, machine=machine, expires_seconds=parse_duration(expires), scopes=scopes
         )
         return TokenCreated(token=secret, **_row(token).model_dump())
 
@@ -59,12 +60,17 @@ def parse_duration(text: str) -> float | None:
 
 
 def _row(token: NamedToken) -> TokenRow:
+    grant = token.grant
     expired = token.expires_at is not None and token.expires_at <= time.time()
     return TokenRow(
         name=token.name,
         role=token.role,
         read=list(token.read),
         write=list(token.write),
+        read_keys=list(grant.key_globs_read),
+        write_keys=list(grant.key_globs_written),
+        read_rooms=list(grant.room_globs_read),
+        write_rooms=list(grant.room_globs_written),
         machine=token.machine,
         created_at=token.created_at,
         expires_at=None if token.expires_at is None else rfc3339(token.expires_at),

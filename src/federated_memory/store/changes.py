@@ -13,7 +13,7 @@ from typing import Literal
 
 from federated_memory.store.database import Database
 
-Kind = Literal["workspace", "knowledge", "overview", "session"]
+Kind = Literal["workspace", "knowledge", "overview", "session", "memory", "tombstone"]
 
 
 @dataclass(frozen=True, slots=True)

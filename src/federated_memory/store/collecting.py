@@ -35,7 +35,9 @@ class Collecting:
         (the current one counts) nor newer than the time `before`. The log keeps its lines."""
         done = Collected()
         rows = self._root.database.rows(
-            "SELECT kind, path FROM documents WHERE workspace_id = ? ORDER BY kind, path", workspace_id
+            "SELECT kind, path FROM documents WHERE workspace_id = ? AND kind IN ('knowledge', 'overview')"
+            " ORDER BY kind, path",
+            workspace_id,
         )
         for kind, path in rows:
             with self._journal.paused(), self._root.locked(workspace_id), storage_errors():

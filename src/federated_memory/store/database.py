@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from federated_memory.errors import FederatedMemoryError, StorageFull, Unavailable, UnsupportedFormat
+from federated_memory.names import fold
 
 SCHEMA_VERSION = 1
 _LOG_PAGES = 16_000
@@ -59,6 +60,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+        connection.create_function("fold", 1, fold, deterministic=True)
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-4096")
         self._connections.append(connection)
@@ -121,8 +123,10 @@ class Database:
         self._listeners.append(listener)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, tells: bool = True) -> Iterator[sqlite3.Connection]:
         """A write transaction: durable when the block ends, undone whole when it raises.
+
+        `tells` False: it adds nothing to the change feed, so that nobody who follows it need look.
 
         Raises:
             StorageFull: The disk is full; nothing was changed.
@@ -140,8 +144,15 @@ class Database:
                 if isinstance(error, sqlite3.OperationalError):
                     raise _explained(error) from error
                 raise
-        for listener in self._listeners:
-            listener()
+        if tells:
+            for listener in self._listeners:
+                listener()
+
+    def ensure_tables(self, script: str) -> None:
+        """Make the tables of a part that older roots do not have: `CREATE … IF NOT EXISTS` only, which older versions
+        of this program pass over."""
+        with self._write_lock:
+            self._writer.executescript(f"BEGIN;{script};COMMIT")
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self._reader().execute(sql, parameters).fetchall()

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from federated_memory.names import DocumentPath, ETag, WorkspaceId
+from federated_memory.store.memory_file import memory_title
 
-DocumentKind = Literal["knowledge", "overview"]
+DocumentKind = Literal["knowledge", "overview", "memory", "tombstone"]
+DOCUMENT_KINDS: frozenset[str] = frozenset(get_args(DocumentKind))
+VERSIONED: frozenset[str] = frozenset({"knowledge", "overview"})
+"""Kinds of which every version is kept. A memory is never rewritten, but superseded or deleted."""
+_FOLDERS: dict[str, tuple[str, ...]] = {
+    "knowledge": ("knowledge",), "overview": (), "memory": ("memories",), "tombstone": ("memories", ".tombstones"),
+}  # fmt: skip
 ANY = "*"
 """As `if_match`: whatever the text is, but there must be one."""
 OVERVIEW = DocumentPath("overview.md")
@@ -16,7 +23,7 @@ OVERVIEW = DocumentPath("overview.md")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Which document: `knowledge` at a path, or the one `overview` of a workspace."""
+    """Which document: `knowledge` at a path, the one `overview` of a workspace, a `memory`, or what is left of one."""
 
     workspace_id: WorkspaceId
     kind: DocumentKind
@@ -25,7 +32,7 @@ class Key:
     @property
     def folders(self) -> list[str]:
         """The folders from the workspace down to the file."""
-        return ["knowledge", *self.path.split("/")[:-1]] if self.kind == "knowledge" else []
+        return [*_FOLDERS[self.kind], *self.path.split("/")[:-1]]
 
     @property
     def name(self) -> str:
@@ -33,8 +40,11 @@ class Key:
 
     @property
     def version_folders(self) -> list[str]:
-        inside = [".versions", *self.path.split("/")]
-        return ["knowledge", *inside] if self.kind == "knowledge" else inside
+        return [*_FOLDERS[self.kind], ".versions", *self.path.split("/")]
+
+    @property
+    def is_versioned(self) -> bool:
+        return self.kind in VERSIONED
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,8 @@ def stamp_of(found: os.stat_result) -> str:
 
 def title_of(text: bytes, key: Key) -> str:
     """The first heading, else the front matter's `title`, else (overviews) the first line, else the file's name."""
+    if key.kind in ("memory", "tombstone"):
+        return memory_title(text, key.name.removesuffix(".md"))
     head = text[:4096].decode("utf-8", "replace").splitlines()
     if head and head[0].strip() == "---":
         for number, line in enumerate(head[1:], 1):

@@ -21,6 +21,8 @@ from federated_memory.store import versions
 from federated_memory.store.changes import Actor, now
 from federated_memory.store.document import ANY, Document, DocumentKind, Key, Written, stamp_of, title_of
 from federated_memory.store.journal import Journal, open_folder
+from federated_memory.store.memory_file import made_at
+from federated_memory.store.memory_rows import MemoryRows
 from federated_memory.store.root import Root
 from federated_memory.store.tombstones import Tombstones
 from federated_memory.store.versions import Version
@@ -34,6 +36,7 @@ class Documents:
     def __init__(self, root: Root, journal: Journal, *, max_bytes: int, tombstones: Tombstones | None = None) -> None:
         self._root = root
         self._tombstones = tombstones or Tombstones(root.database)
+        self.memories = MemoryRows(root.database)
         self._journal = journal
         self._max_bytes = max_bytes
 
@@ -137,7 +140,7 @@ class Documents:
             _ensure_match(key, live, if_match)
             if live and found and found[0] == text:
                 return Written(live, "unchanged")
-            if live is None:
+            if live is None and key.is_versioned:
                 self._ensure_unique(key)
             written = self._commit(key, known, live, text, actor, operation)
         return Written(written, "replaced" if live else "created")
@@ -160,6 +163,17 @@ class Documents:
             with self._journal.switching(key), self._folder(key) as folder:
                 folder.remove(key.name)
         return known
+
+    def drop(self, key: Key, actor: Actor) -> None:
+        """Remove what is kept of a memory, whose file may be there against a tombstone. Raises: NotFound."""
+        with self._root.locked(key.workspace_id), storage_errors():
+            known = self.find(key)
+            if known is None:
+                raise _missing(key)
+            if not known.deleted:
+                self._record(key, known, None, actor, "delete", stamp="")
+            with suppress(FileNotFoundError, NotRegular), self._journal.switching(key), self._folder(key) as folder:
+                folder.remove(key.name)
 
     def _commit(
         self, key: Key, known: Document | None, live: Document | None, text: bytes, actor: Actor, operation: str
@@ -200,7 +214,9 @@ class Documents:
         else:
             version = (known.version if known else 0) + 1
             etag, size, title = etag_of(text), len(text), title_of(text, key)
-        document = Document(key, version, etag, size, title, at, stamp, deleted=text is None)
+        # A memory is as old as it says, also when it was taken in from elsewhere only now.
+        dated = at if key.is_versioned or text is None else made_at(key.name.removesuffix(".md"), text, at)
+        document = Document(key, version, etag, size, title, dated, stamp, deleted=text is None)
         with self._root.database.transaction() as transaction:
             number = self._root.feed.append(
                 transaction, key.workspace_id, key.kind, key.path, operation, actor, version=version, etag=etag, at=at
@@ -208,6 +224,8 @@ class Documents:
             entry = Version(version, etag, at, actor.name, actor.source, operation)
             self._journal.add(transaction, number, key, entry, replaced.etag if replaced else None, text)
             self._upsert(transaction, document)
+            if not key.is_versioned:
+                self.memories.note(transaction, document, text)
         return document
 
     @staticmethod
@@ -219,8 +237,9 @@ class Documents:
             " title = excluded.title, updated_at = excluded.updated_at, stamp = excluded.stamp,"
             " deleted = excluded.deleted",
             (
-                key.workspace_id, key.kind, key.path, fold(key.path), document.version, document.etag, document.bytes,
-                document.title, document.updated_at, document.stamp, int(document.deleted),
+                key.workspace_id, key.kind, key.path, fold(key.path) if key.is_versioned else "", document.version,
+                document.etag, document.bytes, document.title, document.updated_at, document.stamp,
+                int(document.deleted),
             ),
         )  # fmt: skip
 
@@ -253,6 +272,8 @@ class Documents:
 
     def _remembered(self, key: Key) -> Document | None:
         """What the versions alone tell of a document, when the state database is new: counting goes on from there."""
+        if not key.is_versioned:
+            return None
         try:
             with self._versions_folder(key) as folder:
                 last, highest = versions.last_kept(folder)
@@ -264,6 +285,8 @@ class Documents:
 
     def _read_file(self, key: Key) -> tuple[bytes, str] | None:
         """The bytes and stamp of the file; None when there is none that may be served."""
+        if key.kind == "memory" and self._tombstones.has(key.workspace_id, "memory", key.name.removesuffix(".md")):
+            return None  # a sync has put back what was purged
         try:
             with self._folder(key) as folder:
                 descriptor = folder.open_file(key.name)
@@ -331,4 +354,6 @@ def _is_spelled_differently(path: str, other: str) -> bool:
 def _missing(key: Key) -> NotFound:
     if key.kind == "overview":
         return NotFound(f"Workspace {key.workspace_id} has no overview yet", hint="Write one with write_overview")
+    if not key.is_versioned:
+        return NotFound(f"No memory {key.name.removesuffix('.md')} in {key.workspace_id}", hint="See list_memories")
     return NotFound(f"No document {key.path} in {key.workspace_id}", hint="See list_knowledge")

@@ -182,20 +182,22 @@ class Journal:
             transaction.executemany("DELETE FROM journal WHERE number = ?", [(entry.number,) for entry in entries])
 
     def _keep(self, key: Key, entries: list[_Entry]) -> None:
-        with open_folder(self._root, key, key.version_folders, create=True) as folder:
-            is_anew = key in self._unsettled
-            versions.keep(folder, [(entry.version, entry.text) for entry in entries], anew=is_anew)
+        is_anew = key in self._unsettled
+        if key.is_versioned:
+            with open_folder(self._root, key, key.version_folders, create=True) as folder:
+                versions.keep(folder, [(entry.version, entry.text) for entry in entries], anew=is_anew)
         if is_anew:
             self._settle_file(key, entries)
 
     def _sync(self, key: Key, entries: list[_Entry]) -> None:
-        with open_folder(self._root, key, key.version_folders) as folder:
-            versions.sync(folder, [(entry.version, entry.text) for entry in entries])
+        if key.is_versioned:
+            with open_folder(self._root, key, key.version_folders) as folder:
+                versions.sync(folder, [(entry.version, entry.text) for entry in entries])
         with suppress(FileNotFoundError, NotRegular), open_folder(self._root, key, key.folders) as folder:
             with suppress(FileNotFoundError, NotRegular):  # deleted, or replaced by hand by something else
                 folder.sync_file(key.name)
             folder.sync_names()
-        for folders in (key.folders, key.version_folders):
+        for folders in (key.folders, key.version_folders if key.is_versioned else []):
             for depth in range(len(folders)):
                 with suppress(FileNotFoundError), open_folder(self._root, key, folders[:depth]) as folder:
                     folder.sync_names()

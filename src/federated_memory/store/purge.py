@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from federated_memory.errors import NotFound
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.fs.folder import storage_errors
-from federated_memory.names import SessionId, WorkspaceId
+from federated_memory.names import DocumentPath, SessionId, WorkspaceId
 from federated_memory.store import versions
 from federated_memory.store.archive import Archives
 from federated_memory.store.archives.files import REVISIONS, SUFFIX, provenance_name
 from federated_memory.store.changes import Actor
 from federated_memory.store.document import Key
 from federated_memory.store.journal import Journal
+from federated_memory.store.memory_rows import TABLES as MEMORY_TABLES
+from federated_memory.store.memory_rows import MemoryRows
 from federated_memory.store.registry import Registry
+from federated_memory.store.rooms import purge_from_rooms
 from federated_memory.store.root import Root
 from federated_memory.store.tombstones import Tombstones
 
@@ -80,6 +83,24 @@ class Purging:
                 self._root.feed.append(transaction, key.workspace_id, key.kind, key.path, "purged", actor)
         return done
 
+    def memory(self, workspace_id: WorkspaceId, memory_id: str, actor: Actor) -> Purged:
+        """A memory and what is left of it. Raises: NotFound: there never was one."""
+        rows = [row for row in MemoryRows(self._root.database).find(memory_id) if row.workspace_id == workspace_id]
+        if not rows and not self._tombstones.has(workspace_id, "memory", memory_id):
+            raise NotFound(f"No memory {memory_id} in {workspace_id}", hint="See list_memories")
+        done = Purged()
+        for row in rows:
+            self._tombstones.add(workspace_id, "memory", row.marks, actor)
+            for key in (Key(workspace_id, "memory", DocumentPath(row.file)),
+                        Key(workspace_id, "tombstone", DocumentPath(f"{memory_id}.md"))):  # fmt: skip
+                with suppress(NotFound):
+                    done.files += self.document(key, actor).files
+        with self._root.database.transaction() as transaction:
+            where = (workspace_id, memory_id)
+            transaction.execute("DELETE FROM memories WHERE workspace_id = ? AND memory_id = ?", where)
+            transaction.execute("DELETE FROM memory_supersedes WHERE workspace_id = ? AND new_id = ?", where)
+        return done
+
     def session(self, workspace_id: WorkspaceId, session_id: SessionId, actor: Actor) -> Purged:
         """A transcript and all that it replaced. Raises: NotFound: there is none. Locked: it is being uploaded."""
         done = Purged()
@@ -124,8 +145,16 @@ class Purging:
                     self._root.workspaces.sync_names()
                 with self._root.database.transaction() as transaction:
                     tables = {row[0] for row in transaction.execute("SELECT name FROM sqlite_master")}
-                    for table in {"journal", "documents", "archives", "counts", "secret_findings"} & tables:
+                    for table in {
+                        "journal",
+                        "documents",
+                        "archives",
+                        "counts",
+                        "secret_findings",
+                        *MEMORY_TABLES,
+                    } & tables:
                         transaction.execute(f"DELETE FROM {table} WHERE workspace_id = ?", (workspace_id,))
+                    purge_from_rooms(transaction, tables, workspace_id)
                     self._root.feed.append(transaction, workspace_id, "workspace", workspace_id, "purged", actor)
                     transaction.execute("DELETE FROM counts WHERE workspace_id = ?", (workspace_id,))
         return done

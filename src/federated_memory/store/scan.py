@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import get_args
 
 from federated_memory.errors import TooLarge
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.names import DocumentPath, WorkspaceId, document_path_problem
-from federated_memory.store.document import OVERVIEW, Key, stamp_of
+from federated_memory.store.document import OVERVIEW, DocumentKind, Key, stamp_of
 from federated_memory.store.documents import Documents
+from federated_memory.store.memory_file import memory_id_of, tombstone_id_of
 from federated_memory.store.root import Root
 
 logger = logging.getLogger(__name__)
@@ -28,11 +30,11 @@ class Scan:
         """
         known = {
             (document.key.kind, document.key.path): document.stamp
-            for kind in ("knowledge", "overview")
+            for kind in get_args(DocumentKind)
             for document in self._documents.list(workspace_id, kind)
         }
         differing: list[Key] = []
-        for key, stamp in self._files(workspace_id):
+        for key, stamp in files_of(self._root, workspace_id):
             if known.pop((key.kind, key.path), None) != stamp:
                 differing.append(key)
         differing += [Key(workspace_id, kind, path) for kind, path in known]
@@ -43,18 +45,33 @@ class Scan:
             logger.info("files changed by hand", extra={"workspace_id": workspace_id, "files": len(differing)})
         return len(differing)
 
-    def _files(self, workspace_id: WorkspaceId) -> Iterator[tuple[Key, str]]:
-        try:
-            workspace = self._root.workspace_folder(workspace_id)
-        except FileNotFoundError:
-            return
-        with workspace:
-            with suppress(FileNotFoundError):
-                yield Key(workspace_id, "overview", OVERVIEW), stamp_of(workspace.stat(OVERVIEW))
-            with suppress(FileNotFoundError, NotRegular), workspace.folder("knowledge") as knowledge:
-                for path, stamp in walk(knowledge):
-                    if not document_path_problem(path):
-                        yield Key(workspace_id, "knowledge", DocumentPath(path)), stamp
+
+def files_of(root: Root, workspace_id: WorkspaceId) -> Iterator[tuple[Key, str]]:
+    """Every document that a workspace's files make, with the stamp of its file; names that are not legal are left
+    out."""
+    try:
+        workspace = root.workspace_folder(workspace_id)
+    except FileNotFoundError:
+        return
+    with workspace:
+        with suppress(FileNotFoundError):
+            yield Key(workspace_id, "overview", OVERVIEW), stamp_of(workspace.stat(OVERVIEW))
+        with suppress(FileNotFoundError, NotRegular), workspace.folder("knowledge") as knowledge:
+            for path, stamp in walk(knowledge):
+                if not document_path_problem(path):
+                    yield Key(workspace_id, "knowledge", DocumentPath(path)), stamp
+        yield from _memories(workspace_id, workspace)
+
+
+def _memories(workspace_id: WorkspaceId, workspace: Folder) -> Iterator[tuple[Key, str]]:
+    with suppress(FileNotFoundError, NotRegular), workspace.folder("memories") as memories:
+        for path, stamp in walk(memories):
+            if memory_id_of(path):
+                yield Key(workspace_id, "memory", DocumentPath(path)), stamp
+        with suppress(FileNotFoundError, NotRegular), memories.folder(".tombstones") as tombstones:
+            for path, stamp in walk(tombstones):
+                if tombstone_id_of(path):
+                    yield Key(workspace_id, "tombstone", DocumentPath(path)), stamp
 
 
 def walk(folder: Folder, prefix: str = "") -> Iterator[tuple[str, str]]:

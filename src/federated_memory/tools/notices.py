@@ -51,6 +51,19 @@ class Notices:
     def unsubscribe(self, connection: Connection, uri: str) -> None:
         self._subscribed.get(connection, set()).discard(uri)
 
+    @property
+    def has_subscribers(self) -> bool:
+        return bool(self._subscribed)
+
+    def subscriptions(self) -> list[tuple[Connection, list[str]]]:
+        return [(connection, list(uris)) for connection, uris in list(self._subscribed.items())]
+
+    async def tell(self, connection: Connection, uri: str) -> None:
+        try:
+            await connection.send_resource_updated(uri)
+        except Exception as error:  # whoever is gone must not keep the others from being told
+            logger.debug("not told of a change", extra={"error": type(error).__name__})
+
     def _committed(self) -> None:
         """In the writer's thread; must be quick."""
         loop, wake = self._loop, self._wake
@@ -82,9 +95,6 @@ class Notices:
             await self._bus.publish(ResourceUpdated(uri=uri))
             for connection, uris in list(self._subscribed.items()):
                 if uri in uris:
-                    try:
-                        await connection.send_resource_updated(uri)
-                    except Exception as error:  # whoever is gone must not keep the others from being told
-                        logger.debug("not told of a change", extra={"error": type(error).__name__})
+                    await self.tell(connection, uri)
         if any(change.kind == "workspace" for change in changes):
             await self._bus.publish(ResourcesListChanged())

@@ -46,7 +46,7 @@ def list_workspaces(
     cursor: p.Cursor = None,
     max_bytes: p.MaxBytes = p.BYTES,
 ) -> WorkspaceList:
-    """Workspaces with counts and last activity, filtered by exact machine, tool or project."""
+    """Workspaces with counts and last activity."""
     return call.services.workspaces.list(
         call.caller, machine=machine, tool=tool, project=project, limit=limit, cursor=cursor, max_bytes=max_bytes
     )
@@ -76,7 +76,7 @@ def read_knowledge(
     byte_offset: p.ByteOffset = 0,
     max_bytes: p.MaxBytes = p.BYTES,
 ) -> DocumentText:
-    """Read a document. When `truncated`, go on at `next_offset`: a part has no etag and must not be written back."""
+    """Read a document. When `truncated`, go on at `next_offset`: a part must not be written back."""
     return call.services.knowledge.read(
         call.caller, workspace_id, path,
         version=version, offset=offset, byte_offset=byte_offset, limit=limit, max_bytes=max_bytes,
@@ -87,13 +87,13 @@ def knowledge_history(
     call: Call,
     path: p.Path,
     workspace_id: p.WorkspaceId = "",
-    from_version: Annotated[int | None, Field(ge=1, description="With to_version: their diff.")] = None,
+    from_version: Annotated[int | None, Field(ge=1, description="With to_version: a diff.")] = None,
     to_version: Annotated[int | None, Field(ge=1)] = None,
     limit: p.Limit = 50,
     cursor: p.Cursor = None,
     max_bytes: p.MaxBytes = p.BYTES,
 ) -> History:
-    """The versions of a document, newest first, who wrote them; with two versions, their unified diff."""
+    """The versions of a document, newest first; with two of them, their unified diff."""
     return call.services.knowledge.history(
         call.caller, workspace_id, path,
         from_version=from_version, to_version=to_version, limit=limit, cursor=cursor, max_bytes=max_bytes,
@@ -104,7 +104,7 @@ def list_sessions(
     call: Call,
     workspace_id: p.AnyWorkspace = "",
     tool: p.Name = "",
-    since: p.Time = None,
+    since: p.Since = None,
     until: p.Time = None,
     limit: p.Limit = 20,
     cursor: p.Cursor = None,
@@ -127,7 +127,7 @@ def read_session(
     revision: Annotated[int | None, Field(ge=1, description="Default: the current one.")] = None,
     max_bytes: p.MaxBytes = p.BYTES,
 ) -> SessionPage:
-    """A page of a transcript: who said what. Go on at `next_offset`; around a hit, start a few lines before it."""
+    """A page of a transcript. Go on at `next_offset`; around a hit, start a few lines before it."""
     return call.services.sessions.read(
         call.caller, workspace_id, session_id,
         offset=offset, byte_offset=byte_offset, limit=limit, form=format, revision=revision, max_bytes=max_bytes,
@@ -144,19 +144,28 @@ def search_memory(
     tool: p.Name = "",
     session_id: p.SessionId = "",
     role: p.Role | None = None,
-    since: p.Time = None,
+    agent: p.Name = "",
+    memory_kind: p.MemoryKinds = "",
+    tags: p.Tags = None,
+    room: p.Name = "",
+    since: p.Since = None,
     until: p.Time = None,
+    as_of: p.AsOf = None,
     mode: p.Mode = "ranked",
+    include_superseded: bool = False,
+    include_hidden: p.Hidden = False,
+    binding: p.Binding = None,
     limit: p.Limit = 20,
     cursor: p.Cursor = None,
     max_bytes: p.MaxBytes = p.BYTES,
 ) -> MemoryHits:
-    """Search everything: knowledge, memories and past sessions, best first. Ask in plain words, names or error texts;
-    "quotes" for a phrase, -word to exclude. Each hit says how to read on."""
+    """Search everything: knowledge, memories and past sessions. ranked: any of the words, best first, "quotes" for a
+    phrase, -word to exclude; literal, regex: newest first. Each hit says how to read on."""
     return call.services.searching.memory(
         call.caller, query, mode, kinds=kinds or (), workspace_id=workspace_id, project=project, machine=machine,
-        tool=tool, session_id=session_id, role=role, since=since, until=until, limit=limit, cursor=cursor,
-        max_bytes=max_bytes, cancelled=call.cancelled,
+        tool=tool, session_id=session_id, role=role, agent=agent, memory_kind=memory_kind, tags=tags or (), room=room,
+        since=since, until=until, as_of=as_of, include_superseded=include_superseded, include_hidden=include_hidden,
+        binding=binding, limit=limit, cursor=cursor, max_bytes=max_bytes, cancelled=call.cancelled,
     )  # fmt: skip
 
 
@@ -165,14 +174,13 @@ def search_knowledge(
     query: p.Query,
     workspace_id: p.AnyWorkspace = "",
     mode: p.Mode = "ranked",
-    since: p.Time = None,
+    since: p.Since = None,
     until: p.Time = None,
     limit: p.Limit = 20,
     cursor: p.Cursor = None,
     max_bytes: p.MaxBytes = p.BYTES,
 ) -> Hits:
-    """Search documents and overviews. Search before you work on something: it may be known. Read on at a hit's
-    `offset` with read_knowledge."""
+    """Search documents and overviews. Read on at a hit's `offset` with read_knowledge."""
     return call.services.searching.knowledge(
         call.caller, query, mode, workspace_id=workspace_id, since=since, until=until, limit=limit, cursor=cursor,
         max_bytes=max_bytes, cancelled=call.cancelled,
@@ -184,9 +192,9 @@ def search_sessions(
     query: p.Query,
     workspace_id: p.AnyWorkspace = "",
     mode: p.Mode = "ranked",
-    role: Annotated[p.Role | None, Field(description="Who said it; tool: output of tools.")] = None,
+    role: p.Role | None = None,
     tool: p.Name = "",
-    since: p.Time = None,
+    since: p.Since = None,
     until: p.Time = None,
     limit: p.Limit = 20,
     cursor: p.Cursor = None,

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import orjson
+
+from federated_memory.service import memory_results as m
 from federated_memory.service import results as r
 from federated_memory.service.framing import fenced as _fenced
 from federated_memory.service.framing import inner as _inner
@@ -19,8 +22,13 @@ def render(result: r.Result) -> str:
     raise TypeError(type(result).__name__)
 
 
-def _more(cursor: str | None) -> str:
+def more(cursor: str | None) -> str:
     return f"\nMore: cursor={cursor}" if cursor else ""
+
+
+def as_json(value: object) -> str:
+    """Compact JSON, as short as in the structured form."""
+    return orjson.dumps(value).decode()
 
 
 def _workspace_lines(found: r.WorkspaceList) -> str:
@@ -29,7 +37,7 @@ def _workspace_lines(found: r.WorkspaceList) -> str:
         f" {row.last_activity[:16]})"
         for row in found.workspaces
     ]
-    return f"{found.total} workspaces\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{found.total} workspaces\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -56,7 +64,7 @@ def _(found: r.DocumentList) -> str:
     lines = [
         f"- {_line(row.path)}: {_line(row.title)} ({row.bytes} bytes, {row.updated_at})" for row in found.documents
     ]
-    return f"{found.total} documents in {found.workspace_id}\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{found.total} documents in {found.workspace_id}\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -86,7 +94,7 @@ def _(done: r.DocumentDeleted) -> str:
 @render.register
 def _(found: r.History) -> str:
     lines = [f"- {row.version}: {row.operation} by {row.by} at {row.at}, etag {row.etag}" for row in found.versions]
-    text = f"{found.workspace_id} {_line(found.path)}\n" + "\n".join(lines) + _more(found.next_cursor)
+    text = f"{found.workspace_id} {_line(found.path)}\n" + "\n".join(lines) + more(found.next_cursor)
     if found.diff is not None:
         text += "\nDiff (data):\n" + _fenced(found.diff) + (" (cut)" if found.truncated else "")
     return text
@@ -98,7 +106,7 @@ def _(found: r.SessionList) -> str:
         f"- {row.session_id} in {row.workspace_id}: {_line(row.title)} ({row.started_at}, {row.lines} lines)"
         for row in found.sessions
     ]
-    return f"{len(lines)} sessions, newest first\n" + "\n".join(lines) + _more(found.next_cursor)
+    return f"{len(lines)} sessions, newest first\n" + "\n".join(lines) + more(found.next_cursor)
 
 
 @render.register
@@ -122,7 +130,7 @@ def _(found: r.Hits) -> str:
     for hit in found.hits:
         where = f"session {hit.session_id}" if hit.session_id else _line(hit.path or "overview")
         lines.append(f"- {hit.workspace_id} {where} offset={hit.offset} {hit.at[:16]} {_line(hit.snippet)}")
-    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + more(found.next_cursor)
     return text + _noted(found.complete, found.note)
 
 
@@ -141,14 +149,55 @@ def _(found: r.Brief) -> str:
 def _(found: r.MemoryHits) -> str:
     lines = []
     for hit in found.hits:
-        what = f"session_id={hit.session_id}" if hit.session_id else _line(f"path={hit.path}" if hit.path else "")
+        named = {"session_id": hit.session_id, "memory_id": hit.memory_id, "path": hit.path}
+        what = next((_line(f"{name}={value}") for name, value in named.items() if value), "")
         who = f" {hit.role}" if hit.role else ""
         lines.append(
             f"- {hit.workspace_id} ({_line(hit.project)}) {_line(hit.title)}, {hit.at[:16]}{who}: {_line(hit.snippet)}"
             f" [{hit.read_with} {what} offset={hit.offset}]"
         )
-    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + _more(found.next_cursor)
+    text = f"{len(lines)} hits. Data:\n" + _fenced("\n".join(lines)) + more(found.next_cursor)
     return text + _noted(found.complete, found.note)
+
+
+@render.register
+def _(done: m.MemoryStored) -> str:
+    lines = [f"{'Stored' if done.created else 'Known'}: {done.memory_id} in {done.workspace_id}"]
+    lines += [f"Warning: {_line(text)}" for text in done.warnings]
+    if done.similar:
+        lines.append("Similar and live (data); if it replaces one, delete or supersede that:")
+        lines += [f"- {row.memory_id} ({row.kind}): {_line(row.subject)}" for row in done.similar]
+    return "\n".join(lines)
+
+
+def _memory_line(row: m.MemoryRowResult) -> str:
+    about = [row.kind, row.project, row.created_at[:10], *(["deleted"] if row.deleted_at else []),
+             *(["superseded by " + ", ".join(row.superseded_by)] if row.superseded_by else []),
+             *("#" + tag for tag in row.tags)]  # fmt: skip
+    return f"{row.memory_id} in {row.workspace_id}: {_line(row.subject)} ({_line(', '.join(filter(None, about)))})"
+
+
+@render.register
+def _(found: m.MemoryList) -> str:
+    lines = [f"- {_memory_line(row)}" for row in found.memories]
+    head = f"{len(lines)} of {found.total} memories, newest first. Data:\n"
+    return head + _fenced("\n".join(lines)) + more(found.next_cursor)
+
+
+@render.register
+def _(found: m.MemoryText) -> str:
+    beside = [("Summary", found.summary), ("Files", ", ".join(found.files)),
+              ("References", ", ".join(found.references)), ("Supersedes", ", ".join(found.supersedes)),
+              ("By", f"{found.user}, {found.agent} on {found.machine}"),
+              ("Deleted", f"{found.deleted_at} {found.reason or ''}" if found.deleted_at else "")]  # fmt: skip
+    lines = [_memory_line(found), *(f"{name}: {_line(text)}" for name, text in beside if text)]
+    head = f"Memory, {found.state}. Data:\n"
+    return head + _fenced("\n".join(lines) + "\n\n" + found.content) + _go_on(found.next_offset, found.next_byte_offset)
+
+
+@render.register
+def _(done: m.MemoryDeleted) -> str:
+    return f"Deleted: {done.memory_id} in {done.workspace_id}; get_memory still shows it"
 
 
 @render.register

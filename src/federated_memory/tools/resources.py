@@ -1,4 +1,5 @@
-"""Resources: `memory://<workspace_id>/overview`, `…/knowledge/{path}`, `…/sessions/{session_id}` (SPEC: RES-1, RES-2).
+"""Resources: `memory://<workspace_id>/overview`, `…/knowledge/{path}`, `…/sessions/{session_id}` and
+`…/memories/{memory_id}` (SPEC: RES-1, RES-2).
 
 The same services, rights and framing as the tools: what is stored is told as data, with where it came from.
 """
@@ -19,6 +20,7 @@ from federated_memory.names import (
     SessionId,
     WorkspaceId,
     parse_document_path,
+    parse_memory_id,
     parse_session_id,
     parse_workspace_id,
 )
@@ -35,7 +37,7 @@ _MAX_BYTES = 65_536
 _COMPLETIONS = 100
 _MARKDOWN, _TEXT = "text/markdown", "text/plain"
 
-Kind = Literal["overview", "knowledge", "sessions"]
+Kind = Literal["overview", "knowledge", "sessions", "memories"]
 
 TEMPLATES = (
     ResourceTemplate(
@@ -51,17 +53,22 @@ TEMPLATES = (
         uri_template=SCHEME + "{workspace_id}/sessions/{session_id}", name="session", title="A session's transcript",
         description="What was said, from the start, up to 64 KiB; read_session reads on.", mime_type=_TEXT,
     ),
+    ResourceTemplate(
+        uri_template=SCHEME + "{workspace_id}/memories/{memory_id}", name="memory", title="A memory",
+        description="One thing that an agent noted: a decision, the cause of a bug, a command.", mime_type=_MARKDOWN,
+    ),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URI names. `path` only of knowledge, `session_id` only of sessions."""
+    """What a URI names. `path` only of knowledge, `session_id` only of sessions, `memory_id` only of memories."""
 
     workspace_id: WorkspaceId
     kind: Kind
     path: DocumentPath | None = None
     session_id: SessionId | None = None
+    memory_id: str | None = None
 
 
 def parse_uri(uri: str) -> Address:
@@ -81,6 +88,8 @@ def parse_uri(uri: str) -> Address:
         return Address(known, "knowledge", path=parse_document_path(plain))
     if kind == "sessions":
         return Address(known, "sessions", session_id=parse_session_id(plain))
+    if kind == "memories":
+        return Address(known, "memories", memory_id=parse_memory_id(plain))
     raise NotFound("No such resource", hint="See resources/templates/list")
 
 
@@ -93,6 +102,8 @@ def uri_of_change(change: Change) -> str | None:
     match change.kind:
         case "overview" | "knowledge":
             return uri_of(change.workspace_id, change.kind, change.key)
+        case "memory":
+            return uri_of(change.workspace_id, "memories", change.key.rsplit("/", 1)[-1].removesuffix(".md"))
         case "session":
             return uri_of(change.workspace_id, "sessions", change.key)
     return None
@@ -102,7 +113,9 @@ def read(services: Services, caller: Caller, uri: str) -> ReadResourceResult:
     """Raises: FederatedMemoryError: as the tools do."""
     at = parse_uri(uri)
     found: Result
-    if at.session_id is not None:
+    if at.memory_id is not None:
+        found = services.memories.get(caller, at.memory_id, workspace_id=at.workspace_id, max_bytes=_MAX_BYTES)
+    elif at.session_id is not None:
         found = services.sessions.read(caller, at.workspace_id, at.session_id, max_bytes=_MAX_BYTES)
     else:
         found = services.knowledge.read(caller, at.workspace_id, at.path, max_bytes=_MAX_BYTES)
@@ -132,10 +145,15 @@ def complete(services: Services, caller: Caller, name: str, begun: str, given: d
     if name == "workspace_id":
         core = services.core
         return _completion((item.workspace_id for item in core.policy.readable(caller, core.registry.all())), begun)
-    if name in ("path", "session_id") and given.get("workspace_id"):
+    if name in ("path", "session_id", "memory_id") and given.get("workspace_id"):
         workspace = services.core.policy.reader(caller, parse_workspace_id(given["workspace_id"]))
         if name == "path":
             return _completion((row.key.path for row in services.core.documents.list(workspace.workspace_id)), begun)
+        if name == "memory_id":
+            found = services.memories.list(
+                caller, workspace_id=workspace.workspace_id, limit=1_000, cursor=None, max_bytes=1_000_000
+            )
+            return _completion((row.memory_id for row in found.memories), begun)
         newest = services.core.archives.newest(workspace.workspace_id, limit=1_000)
         return _completion((row.session_id for row in newest), begun)
     return Completion(values=[])

@@ -37,11 +37,12 @@ from mcp_types import (
 
 from federated_memory import boundary
 from federated_memory.auth.caller import Caller
-from federated_memory.errors import FederatedMemoryError, InvalidArgument
+from federated_memory.errors import FederatedMemoryError, InvalidArgument, NotFound
 from federated_memory.service.services import Services
-from federated_memory.tools import prompts, resources
+from federated_memory.tools import prompts, resources, state_resources
 from federated_memory.tools.context import caller_of_request
 from federated_memory.tools.notices import Notices
+from federated_memory.tools.state_resources import StateNotices
 
 Ctx = ServerRequestContext[Any, Any]
 T = TypeVar("T")
@@ -49,10 +50,11 @@ _THREADS = 8
 
 
 def serve_documents(
-    server: Server[Any], base: MCPServer[Any], services: Services, notices: Notices, bus: InMemorySubscriptionBus
-) -> None:
+    server: Server[Any], base: MCPServer[Any], services: Services, notices: Notices, states: StateNotices,
+    bus: InMemorySubscriptionBus,
+) -> None:  # fmt: skip
     """Register the handlers. What is none of ours, `base` answers: a test's fixtures stand there."""
-    handlers = _Handlers(base, services, notices, ListenHandler(bus))
+    handlers = _Handlers(base, services, notices, states, ListenHandler(bus))
     add = server.add_request_handler
     add("resources/list", PaginatedRequestParams, handlers.list_resources)
     add("resources/templates/list", PaginatedRequestParams, handlers.list_templates)
@@ -66,10 +68,13 @@ def serve_documents(
 
 
 class _Handlers:
-    def __init__(self, base: MCPServer[Any], services: Services, notices: Notices, listening: ListenHandler) -> None:
+    def __init__(
+        self, base: MCPServer[Any], services: Services, notices: Notices, states: StateNotices, listening: ListenHandler
+    ) -> None:
         self._base = base
         self._services = services
         self._notices = notices
+        self._states = states
         self._listening = listening
         self._limiter: anyio.CapacityLimiter | None = None
 
@@ -93,7 +98,9 @@ class _Handlers:
 
     async def list_templates(self, _: Ctx, __: PaginatedRequestParams) -> ListResourceTemplatesResult:
         fixtures = await self._base.list_resource_templates()
-        return ListResourceTemplatesResult(resource_templates=[*resources.TEMPLATES, *fixtures])
+        has_state = {"state", "all"} & set(self._services.core.settings.toolsets)
+        ours = [*resources.TEMPLATES, *([state_resources.TEMPLATE] if has_state else [])]
+        return ListResourceTemplatesResult(resource_templates=[*ours, *fixtures])
 
     async def read_resource(
         self, ctx: Ctx, params: ReadResourceRequestParams
@@ -101,13 +108,23 @@ class _Handlers:
         uri = str(params.uri)
         if not uri.startswith(resources.SCHEME):
             return await self._base._handle_read_resource(ctx, params)
+        if uri.startswith(state_resources.PREFIX):
+            return await self._call(
+                ctx, "resources/read", lambda caller: state_resources.read(self._services, caller, uri)
+            )
         return await self._call(ctx, "resources/read", lambda caller: resources.read(self._services, caller, uri))
 
     async def subscribe(self, ctx: Ctx, params: SubscribeRequestParams) -> EmptyResult:
         uri = str(params.uri)
 
         def ensure_may_read(caller: Caller) -> None:
-            self._services.core.policy.reader(caller, resources.parse_uri(uri).workspace_id)
+            if uri.startswith(state_resources.PREFIX):
+                state_resources.ensure_may_watch(self._services, caller, uri)
+                return
+            at = resources.parse_uri(uri)
+            self._services.core.policy.reader(caller, at.workspace_id)
+            if at.memory_id is not None and not self._services.memories.sees(caller, at.memory_id, at.workspace_id):
+                raise NotFound("No such memory", hint="See list_memories")
 
         if uri.startswith(resources.SCHEME):
             await self._call(ctx, "resources/subscribe", ensure_may_read)
@@ -124,10 +141,14 @@ class _Handlers:
         """Only what the caller may read is honoured: when something changes is worth hiding too."""
         asked = params.notifications.resource_subscriptions
         if asked:
-            caller = caller_of_request(ctx, "subscriptions/listen")
-            kept = [uri for uri in asked if _may_read(caller, str(uri))]
+            kept = await self._call(
+                ctx, "subscriptions/listen",
+                lambda caller: [uri for uri in asked if _may_read(self._services, caller, str(uri))],
+            )  # fmt: skip
             notifications = params.notifications.model_copy(update={"resource_subscriptions": kept})
             params = params.model_copy(update={"notifications": notifications})
+            with self._states.listening([str(uri) for uri in kept]):
+                return await self._listening(ctx, params)
         return await self._listening(ctx, params)
 
     # -- prompts and completion
@@ -161,11 +182,15 @@ class _Handlers:
         return CompleteResult(completion=found)
 
 
-def _may_read(caller: Caller, uri: str) -> bool:
+def _may_read(services: Services, caller: Caller, uri: str) -> bool:
     if not uri.startswith(resources.SCHEME):
         return True
+    if uri.startswith(state_resources.PREFIX):
+        return state_resources.may_watch(services, caller, uri)
     try:
-        return caller.grant.reads(resources.parse_uri(uri).workspace_id)
+        at = resources.parse_uri(uri)
+        is_seen = at.memory_id is None or services.memories.sees(caller, at.memory_id, at.workspace_id)
+        return is_seen and caller.grant.reads(at.workspace_id)
     except FederatedMemoryError:
         return False
 

@@ -24,13 +24,17 @@ from federated_memory.logs import request_id
 from federated_memory.service.observer import Observer
 from federated_memory.service.results import Result
 from federated_memory.service.services import Services
-from federated_memory.tools.context import caller_of
+from federated_memory.service.waiting import Waiter
+from federated_memory.tools.context import caller_of, waiter_of
 from federated_memory.tools.render import render
 
+WAITS = "waits"
+"""The lane of tools that wait for others; see `ToolFunction`."""
 INLINE = "inline"
 """The lane of tools that never wait for a disk: they need no thread."""
 
-ToolFunction = Callable[..., Result]
+ToolFunction = Callable[..., Result | Awaitable[Result]]
+"""One that waits is a coroutine: it runs in the event loop, and works in threads of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Call:
     caller: Caller
     services: Services
     cancelled: threading.Event = field(default_factory=threading.Event)
+    waiter: Waiter = field(default_factory=Waiter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def as_handler(
     (_, *parameters) = signature.parameters.values()
 
     async def handler(ctx: Context[Any], **arguments: Any) -> CallToolResult:
-        call = Call(caller_of(ctx, tool.name), services)
+        call = Call(caller_of(ctx, tool.name), services, waiter=waiter_of(ctx))
         told = partial(_tell, observer, call.caller, tool, time.perf_counter(), arguments)
         if call.caller.request_id:  # a 2025-era session runs in the context of the request that opened it
             request_id.set(call.caller.request_id)
@@ -89,10 +94,7 @@ def as_handler(
             if call.caller.role not in tool.roles:
                 services.core.policy.ensure_role(call.caller, sorted(tool.roles))
             work = partial(tool.function, call, **arguments)
-            if tool.lane == INLINE:
-                result = work()
-            else:
-                result = await anyio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+            result = await _result(work, tool.lane, limiter)
         except Exception as error:
             refused = boundary.understood(error)
             told(refused.code, {})
@@ -101,7 +103,8 @@ def as_handler(
             call.cancelled.set()
             told("cancelled", {})
             raise
-        told("ok", result.model_dump(exclude_none=True) if not tool.annotations.read_only_hint else {})
+        changes = not tool.annotations.read_only_hint and result.is_change
+        told("ok", result.model_dump(exclude_none=True) if changes else {}, changes=changes)
         return CallToolResult(
             content=[TextContent(type="text", text=render(result))], structured_content=result.as_dict()
         )
@@ -117,13 +120,21 @@ def as_handler(
     return handler
 
 
+async def _result(work: Callable[[], Result | Awaitable[Result]], lane: str, limiter: anyio.CapacityLimiter) -> Result:
+    found = work() if lane in (INLINE, WAITS) else await anyio.to_thread.run_sync(
+        work, limiter=limiter, abandon_on_cancel=True
+    )  # fmt: skip
+    return found if isinstance(found, Result) else await found
+
+
 def _tell(
     observer: Observer, caller: Caller, tool: ToolSpec, started: float, arguments: dict[str, Any], outcome: str,
-    found: dict[str, Any],
+    found: dict[str, Any], *, changes: bool = True,
 ) -> None:  # fmt: skip
+    given = {name: value for name, value in arguments.items() if name != "status"}  # a room's is text, not an outcome
     observer.tool_called(
-        caller, tool.name, writes=not tool.annotations.read_only_hint, outcome=outcome,
-        seconds=time.perf_counter() - started, about={**arguments, **found},
+        caller, tool.name, writes=changes and not tool.annotations.read_only_hint, outcome=outcome,
+        seconds=time.perf_counter() - started, about={**given, **found},
     )  # fmt: skip
 
 
@@ -140,18 +151,21 @@ class VerbatimText(FuncMetadata):
 
 def with_verbatim_text(tool: Tool) -> Tool:
     """The registered tool with compact schemas and arguments that are taken as they were sent."""
-    tool.parameters = compact_schema(tool.parameters)
+    tool.parameters = compact_schema(tool.parameters, drops=_UNTOLD)
     known = tool.fn_metadata
     tool.fn_metadata = VerbatimText(
         arg_model=known.arg_model,
         output_schema=compact_schema(known.output_schema, keep_null=True),
         output_model=known.output_model,
         wrap_output=known.wrap_output,
-        texts=frozenset(
-            name for name, schema in tool.parameters.get("properties", {}).items() if schema.get("type") == "string"
-        ),
+        texts=frozenset(name for name, schema in tool.parameters.get("properties", {}).items() if _takes_text(schema)),
     )
     return tool
+
+
+def _takes_text(schema: dict[str, Any]) -> bool:
+    """Whether a text is meant as it is: where the schema says so, and where any JSON value may stand."""
+    return schema.get("type") == "string" or not schema.keys() - {"description", "default"}
 
 
 def error_result(error: FederatedMemoryError) -> CallToolResult:
@@ -162,11 +176,17 @@ def error_result(error: FederatedMemoryError) -> CallToolResult:
     )
 
 
-def compact_schema(schema: Any, *, keep_null: bool = False) -> Any:
-    """A JSON schema that says the same in fewer bytes: no titles, no null or empty defaults, and (since null equals
-    absent in arguments) no null unions. Results say null where a list ends: there `keep_null`."""
+_UNTOLD = ("maxLength", "maxItems")
+"""Limits that hold, and that an error tells, but that no caller chooses by: every byte of a list of tools is read by
+every model that is connected."""
+
+
+def compact_schema(schema: Any, *, keep_null: bool = False, drops: tuple[str, ...] = ()) -> Any:
+    """A JSON schema that says the same in fewer bytes: no titles, no null, empty or zero defaults, and (since null
+    equals absent in arguments) no null unions. Results say null where a list ends: there `keep_null`. Keywords of
+    `drops` are left out."""
     if isinstance(schema, list):
-        return [compact_schema(item, keep_null=keep_null) for item in schema]
+        return [compact_schema(item, keep_null=keep_null, drops=drops) for item in schema]
     if not isinstance(schema, dict):
         return schema
     found = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
@@ -177,11 +197,12 @@ def compact_schema(schema: Any, *, keep_null: bool = False) -> Any:
             del found["anyOf"]
             found = {**real[0], **found}
             found.pop("title", None)
-    if "default" in found and found["default"] in (None, ""):
+    if "default" in found and found["default"] in (None, "", 0, False):
         del found["default"]
+    found = {key: value for key, value in found.items() if not (key in drops and isinstance(value, int))}
     return {
-        key: {name: compact_schema(inner, keep_null=keep_null) for name, inner in value.items()}
+        key: {name: compact_schema(inner, keep_null=keep_null, drops=drops) for name, inner in value.items()}
         if key in ("properties", "$defs")
-        else compact_schema(value, keep_null=keep_null)
+        else compact_schema(value, keep_null=keep_null, drops=drops)
         for key, value in found.items()
     }

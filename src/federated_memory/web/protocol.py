@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+TRANSPORT = "federated_memory.transport"
+"""Key of the ASGI extensions under which the connection's transport is left."""
+
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError:  # without httptools uvicorn takes h11, which has a limit of its own
@@ -32,6 +35,7 @@ else:
         def on_message_begin(self) -> None:
             self._field_bytes = 0
             super().on_message_begin()
+            self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
 
         def on_url(self, url: bytes) -> None:
             self._count(len(url))

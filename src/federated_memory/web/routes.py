@@ -9,22 +9,24 @@ from typing import Any, get_args
 
 import anyio
 import anyio.to_thread
-import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from federated_memory.auth.caller import CALLER, Caller
+from federated_memory.auth.caller import Caller
+from federated_memory.auth.tokens import Scopes
 from federated_memory.errors import InvalidArgument
 from federated_memory.names import ETag, WorkspaceId, parse_workspace_id, shown
-from federated_memory.service.pages import DEFAULT_MAX_BYTES, LEAST_MAX_BYTES
+from federated_memory.service.pages import DEFAULT_MAX_BYTES
 from federated_memory.service.searching import Kind, Mode
 from federated_memory.service.services import Services
 from federated_memory.store.document import ANY
 from federated_memory.transcripts import Role
 from federated_memory.web.brief import brief_route
 from federated_memory.web.problems import json_response
+from federated_memory.web.reading import reading_routes
+from federated_memory.web.requests import caller_of, flag, json_body, paging
 from federated_memory.web.transfer import (
     encoding_of,
     ensure_length,
@@ -38,10 +40,12 @@ from federated_memory.web.transfer import (
     when_free,
 )
 
-_MAX_PAGE_BYTES = 4 * 1024**2
 _SEARCHES = 4
 """How many go on at once; others wait, and hold up nobody else."""
-_MAX_JSON_BYTES = 16 * 1024**2
+_FILTERS = ("workspace_id", "project", "machine", "tool", "agent", "memory_kind", "room", "session_id", "since",
+            "until", "as_of")  # fmt: skip
+_SEARCHED = ("query", "mode", "kinds", "role", "tags", "include_superseded", "include_hidden", "limit", "cursor",
+             "max_bytes")  # fmt: skip
 _WORKSPACE = "/api/v1/workspaces/{workspace_id}"
 
 
@@ -54,6 +58,10 @@ class NewToken(BaseModel):
     role: str
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    read_keys: tuple[str, ...] | None = None
+    write_keys: tuple[str, ...] | None = None
+    read_rooms: tuple[str, ...] | None = None
+    write_rooms: tuple[str, ...] | None = None
     machine: str = ""
     expires: str = ""
 
@@ -89,6 +97,7 @@ class Routes:
             Route("/api/v1/tokens", self.create_token, methods=["POST"]),
             Route("/api/v1/tokens/{name}", self.revoke_token, methods=["DELETE"]),
             brief_route(self._services),
+            *reading_routes(self._services),
             Route("/api/v1/status", self.status, methods=["GET"]),
             Route("/api/v1/flags", self.flags, methods=["GET"]),
             Route("/api/v1/reindex", self.reindex, methods=["POST"]),
@@ -102,47 +111,47 @@ class Routes:
         service = partial(
             self._services.workspaces.list,
             machine=query.get("machine", ""), tool=query.get("tool", ""), project=query.get("project", ""),
-            **_paging(request),
+            **paging(request),
         )  # fmt: skip
-        return json_response(await in_thread(service, _caller(request)))
+        return json_response(await in_thread(service, caller_of(request)))
 
     async def register(self, request: Request) -> Response:
-        body = await self._json(request)
+        body = await json_body(request)
         names = ("machine", "tool", "project", "description", "workspace_id", "project_key")
         unknown = body.keys() - set(names)
         if unknown or not all(isinstance(value, str | None) for value in body.values()):
             raise InvalidArgument("Not a registration", hint="Send strings for " + ", ".join(names))
         given = {name: body[name] for name in names if body.get(name)}
-        done = await in_thread(partial(self._services.workspaces.register, **given), _caller(request))
+        done = await in_thread(partial(self._services.workspaces.register, **given), caller_of(request))
         return json_response(done, 201 if done.created else 200)
 
     async def show_workspace(self, request: Request) -> Response:
         service = self._services.workspaces.show
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def reissue(self, request: Request) -> Response:
         service = self._services.workspaces.reissue
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def plan(self, request: Request) -> Response:
-        workspace_id, caller = _workspace_id(request), _caller(request)
+        workspace_id, caller = _workspace_id(request), caller_of(request)
         self._services.core.policy.reader(caller, workspace_id)
-        body = await self._json(request)
+        body = await json_body(request)
         return json_response(await in_thread(self._services.sessions.plan, caller, workspace_id, body))
 
     # -- documents: a path, or (None) the overview
 
     async def list_knowledge(self, request: Request) -> Response:
         service = partial(
-            self._services.knowledge.list, prefix=request.query_params.get("prefix", ""), **_paging(request)
+            self._services.knowledge.list, prefix=request.query_params.get("prefix", ""), **paging(request)
         )
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def read_document(self, request: Request) -> Response:
         params = request.path_params
         etag, version, data = await in_thread(
             self._services.knowledge.content,
-            _caller(request), params["workspace_id"], params.get("path"), integer(request, "version"),
+            caller_of(request), params["workspace_id"], params.get("path"), integer(request, "version"),
         )  # fmt: skip
         headers = {"etag": f'"{etag}"', "x-version": str(version), "x-content-type-options": "nosniff"}
         if has_etag(request, etag):
@@ -150,7 +159,7 @@ class Routes:
         return Response(data, headers=headers, media_type="text/markdown; charset=utf-8")
 
     async def put_document(self, request: Request) -> Response:
-        caller, params = _caller(request), request.path_params
+        caller, params = caller_of(request), request.path_params
         workspace = await self._granted(request, caller)
         data = await read_small(request, self._settings.max_document_bytes)
         done = await in_thread(
@@ -159,7 +168,7 @@ class Routes:
         return json_response(done, 201 if done.created else 200, etag=f'"{done.etag}"')
 
     async def delete_document(self, request: Request) -> Response:
-        caller = _caller(request)
+        caller = caller_of(request)
         workspace = await self._granted(request, caller)
         if_match = etag_header(request, "if-match")
         done = await in_thread(
@@ -172,9 +181,9 @@ class Routes:
         service = partial(
             self._services.knowledge.history,
             from_version=integer(request, "from_version"), to_version=integer(request, "to_version"),
-            **_paging(request),
+            **paging(request),
         )  # fmt: skip
-        return json_response(await in_thread(service, _caller(request), params["workspace_id"], params["path"]))
+        return json_response(await in_thread(service, caller_of(request), params["workspace_id"], params["path"]))
 
     # -- sessions
 
@@ -182,16 +191,16 @@ class Routes:
         query = request.query_params
         service = partial(
             self._services.sessions.list,
-            tool=query.get("tool", ""), since=query.get("since"), until=query.get("until"), **_paging(request),
+            tool=query.get("tool", ""), since=query.get("since"), until=query.get("until"), **paging(request),
         )  # fmt: skip
-        return json_response(await in_thread(service, _caller(request), request.path_params["workspace_id"]))
+        return json_response(await in_thread(service, caller_of(request), request.path_params["workspace_id"]))
 
     async def read_session(self, request: Request) -> Response:
         """GET and HEAD: the transcript itself, and what an upload needs to go on."""
         params = request.path_params
         archive = await in_thread(
             self._services.sessions.find,
-            _caller(request), params["workspace_id"], params["session_id"], integer(request, "revision"),
+            caller_of(request), params["workspace_id"], params["session_id"], integer(request, "revision"),
         )  # fmt: skip
         headers = {
             "etag": f'"{archive.sha256}"',
@@ -220,7 +229,7 @@ class Routes:
         return await self._store_session(request, offset)
 
     async def _store_session(self, request: Request, offset: int | None) -> Response:
-        caller, encoding = _caller(request), encoding_of(request)
+        caller, encoding = caller_of(request), encoding_of(request)
         workspace = await self._granted(request, caller)
         ensure_length(request, self._settings.max_session_bytes)
         begin = partial(
@@ -239,8 +248,7 @@ class Routes:
     async def search(self, request: Request) -> Response:
         """As `search_memory`, with the same names; several `kinds` are joined by commas."""
         query = request.query_params
-        names = ("workspace_id", "project", "machine", "tool", "session_id", "since", "until")
-        unknown = query.keys() - {*names, "query", "mode", "kinds", "role", "limit", "cursor", "max_bytes"}
+        unknown = query.keys() - {*_FILTERS, *_SEARCHED}
         if unknown:
             raise InvalidArgument(f"search has no parameter {shown(min(unknown))}", hint="See docs/http.md")
         if not query.get("query"):
@@ -248,12 +256,15 @@ class Routes:
         kinds = tuple(_one_of("kinds", kind, get_args(Kind)) for kind in query.get("kinds", "").split(",") if kind)
         role = _one_of("role", query["role"], get_args(Role)) if query.get("role") else None
         mode = _one_of("mode", query.get("mode") or "ranked", get_args(Mode))
-        given: dict[str, Any] = {name: query[name] for name in names if query.get(name)}
+        given: dict[str, Any] = {name: query[name] for name in _FILTERS if query.get(name)}
         cancelled = threading.Event()
         service = partial(
             self._services.searching.memory,
-            _caller(request), query["query"], mode, kinds=kinds, role=role, cancelled=cancelled,
-            **given, **_paging(request, 20, DEFAULT_MAX_BYTES),
+            caller_of(request), query["query"], mode, kinds=kinds, role=role, cancelled=cancelled,
+            tags=[tag for tag in query.get("tags", "").split(",") if tag.strip()],
+            include_superseded=flag(request, "include_superseded"), include_hidden=flag(request, "include_hidden"),
+            binding=request.headers.get("x-memory-binding"),
+            **given, **paging(request, 20, DEFAULT_MAX_BYTES),
         )  # fmt: skip
         try:
             return json_response(
@@ -265,45 +276,46 @@ class Routes:
     # -- administration
 
     async def list_tokens(self, request: Request) -> Response:
-        rows = await in_thread(self._services.tokens.list, _caller(request))
+        rows = await in_thread(self._services.tokens.list, caller_of(request))
         return json_response({"tokens": [row.as_dict() for row in rows]})
 
     async def create_token(self, request: Request) -> Response:
-        caller = _caller(request)
+        caller = caller_of(request)
         self._services.core.policy.ensure_role(caller, ("admin",))
-        body = await self._json(request)
+        body = await json_body(request)
         try:
             wanted = NewToken.model_validate(body)
         except ValidationError:
             raise InvalidArgument(
-                "Not a token", hint="Send name and role, and if need be read, write, machine, expires"
+                "Not a token", hint="Send name and role, and if need be read, write, read_keys, …, machine, expires"
             ) from None
+        scopes = Scopes(wanted.read_keys, wanted.write_keys, wanted.read_rooms, wanted.write_rooms)
         create = partial(
             self._services.tokens.create,
-            read=wanted.read, write=wanted.write, machine=wanted.machine, expires=wanted.expires,
+            read=wanted.read, write=wanted.write, machine=wanted.machine, expires=wanted.expires, scopes=scopes,
         )  # fmt: skip
         return json_response(await in_thread(create, caller, wanted.name, wanted.role), 201)
 
     async def revoke_token(self, request: Request) -> Response:
         return json_response(
-            await in_thread(self._services.tokens.revoke, _caller(request), request.path_params["name"])
+            await in_thread(self._services.tokens.revoke, caller_of(request), request.path_params["name"])
         )
 
     async def status(self, request: Request) -> Response:
-        return json_response(await in_thread(self._services.status.status, _caller(request)))
+        return json_response(await in_thread(self._services.status.status, caller_of(request)))
 
     async def flags(self, request: Request) -> Response:
         service = partial(self._services.status.flags, machine=request.query_params.get("machine", ""))
-        return json_response(await in_thread(service, _caller(request)))
+        return json_response(await in_thread(service, caller_of(request)))
 
     async def reindex(self, request: Request) -> Response:
-        return json_response(await in_thread(self._services.status.reindex, _caller(request)), 202)
+        return json_response(await in_thread(self._services.status.reindex, caller_of(request)), 202)
 
     async def operate(self, request: Request) -> Response:
         """One of `service.operations`, by name; the body is a JSON object of its arguments."""
-        caller, action = _caller(request), request.path_params["action"]
+        caller, action = caller_of(request), request.path_params["action"]
         self._services.core.policy.ensure_role(caller, ("admin",))
-        body = await self._json(request)
+        body = await json_body(request)
         return json_response(await in_thread(self._services.operations.run, caller, action, body))
 
     # -- parts of requests
@@ -313,20 +325,6 @@ class Routes:
         check = self._services.core.policy.writer_at
         binding, write_token = request.headers.get("x-memory-binding"), request.headers.get("x-write-token")
         return await in_thread(check, caller, _workspace_id(request), binding, write_token)
-
-    async def _json(self, request: Request) -> dict[str, Any]:
-        try:
-            body = orjson.loads(await read_small(request, _MAX_JSON_BYTES))
-        except ValueError:
-            raise InvalidArgument("The body is not JSON", hint="Send a JSON object") from None
-        if not isinstance(body, dict):
-            raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
-        return body
-
-
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope[CALLER]
-    return caller
 
 
 def _workspace_id(request: Request) -> WorkspaceId:
@@ -338,19 +336,6 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise InvalidArgument(f"{name} is not one that is known", hint="It is one of " + ", ".join(allowed))
     return value
-
-
-def _paging(request: Request, limit: int = 100, max_bytes: int = DEFAULT_MAX_BYTES * 32) -> dict[str, Any]:
-    wanted_limit = integer(request, "limit", limit)
-    wanted_bytes = integer(request, "max_bytes", max_bytes)
-    assert wanted_limit is not None
-    assert wanted_bytes is not None
-    if not 1 <= wanted_limit <= 1000 or not LEAST_MAX_BYTES <= wanted_bytes <= _MAX_PAGE_BYTES:
-        raise InvalidArgument(
-            "limit or max_bytes is out of range",
-            hint=f"limit is 1 to 1000, max_bytes {LEAST_MAX_BYTES} to {_MAX_PAGE_BYTES}",
-        )
-    return {"limit": wanted_limit, "max_bytes": wanted_bytes, "cursor": request.query_params.get("cursor")}
 
 
 def _session_etag(request: Request) -> ETag | None:

@@ -154,6 +154,7 @@ def test_a_token_is_shown_once_and_listed_without_its_secret(cli: Cli, made: Pat
     secret = created.json["token"]
     assert created.json | {"token": "", "created_at": "", "expires_at": ""} == {
         "name": "laptop", "role": "ai", "read": ["box-*", "shared"], "write": ["box-*"], "machine": "box",
+        "read_keys": [], "write_keys": [], "read_rooms": [], "write_rooms": [],
         "state": "active", "token": "", "created_at": "", "expires_at": "",
     }  # fmt: skip
     for listed in (cli("token", "list"), cli("token", "list", "--json")):

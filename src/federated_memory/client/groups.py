@@ -1,0 +1,309 @@
+"""What can be asked, group by group. Each function says what is sent and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from federated_memory.client.calls import Answer, Call, Content, Method, given, json_body, path_of, result, segment
+from federated_memory.service.results import (
+    Brief,
+    DocumentDeleted,
+    DocumentList,
+    DocumentWritten,
+    History,
+    MemoryHits,
+    Registered,
+    SessionList,
+    SessionStored,
+    WorkspaceList,
+    WorkspaceRow,
+)
+from federated_memory.service.state_results import (
+    StateBatch,
+    StateHistory,
+    StateList,
+    StateSchemas,
+    StateSchemaWritten,
+    StateValue,
+    StateWritten,
+)
+
+_V1 = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as it is: pass `etag` as `if_match` to replace just this text."""
+
+    text: str
+    etag: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the server holds of a session: an append goes on at `offset`."""
+
+    offset: int
+    etag: str
+    revision: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write of a batch."""
+
+    key: str
+    value: Any = None
+    delete: bool = False
+    if_version: int | None = None
+    ttl_seconds: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"key": self.key} | ({"delete": True} if self.delete else {"value": self.value})
+        return {**found, **given(ttl_seconds=self.ttl_seconds),
+                **({} if self.if_version is None else {"if_version": self.if_version})}  # fmt: skip
+
+
+# -- workspaces, search, brief
+
+
+def register(**names: str) -> Call[Registered]:
+    return Call("POST", f"{_V1}/workspaces", result(Registered), content=json_body(given(**names)))
+
+
+def _workspaces(
+    *, machine: str = "", tool: str = "", project: str = "", limit: int | None = None, cursor: str | None = None
+) -> Call[WorkspaceList]:
+    """The workspaces that the token may read."""
+    asked = given(machine=machine, tool=tool, project=project, limit=limit, cursor=cursor)
+    return Call("GET", f"{_V1}/workspaces", result(WorkspaceList), asked)
+
+
+def _workspace(workspace_id: str) -> Call[WorkspaceRow]:
+    """One workspace."""
+    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}", result(WorkspaceRow))
+
+
+class Workspaces:
+    list = Method(_workspaces)
+    get = Method(_workspace)
+
+
+def search(
+    query: str, *, mode: Literal["ranked", "literal", "regex"] = "ranked",
+    kinds: Sequence[Literal["knowledge", "memory", "session"]] = (), workspace_id: str = "", project: str = "",
+    machine: str = "", tool: str = "", session_id: str = "", role: str = "", since: str = "", until: str = "",
+    limit: int | None = None, cursor: str | None = None,
+) -> Call[MemoryHits]:  # fmt: skip
+    """One ranked list over everything that the token may read."""
+    asked = given(
+        query=query, mode=mode, kinds=[*kinds], workspace_id=workspace_id, project=project, machine=machine, tool=tool,
+        session_id=session_id, role=role, since=since, until=until, limit=limit, cursor=cursor,
+    )  # fmt: skip
+    return Call("GET", f"{_V1}/search", result(MemoryHits), asked)
+
+
+def brief(
+    *, workspace_id: str = "", machine: str = "", tool: str = "", project: str = "", max_bytes: int | None = None
+) -> Call[Brief]:
+    """What an agent needs at the start of a session."""
+    asked = given(workspace_id=workspace_id, machine=machine, tool=tool, project=project, max_bytes=max_bytes)
+    return Call("GET", f"{_V1}/brief", result(Brief), asked)
+
+
+class Search:
+    search = Method(search)
+    brief = Method(brief)
+
+
+# -- knowledge
+
+
+def _document(answer: Answer) -> Document:
+    return Document(answer.body.decode("utf-8"), answer.etag, int(answer.headers.get("x-version", "0")))
+
+
+def _precondition(if_match: str | None) -> dict[str, str]:
+    if if_match is None:
+        return {}
+    return {"if-match": f'"{if_match}"'} if if_match else {"if-none-match": "*"}
+
+
+def _place(workspace_id: str, path: str | None) -> str:
+    """`path` None: the overview."""
+    rest = "overview" if path is None else f"knowledge/{path_of(path)}"
+    return f"{_V1}/workspaces/{segment(workspace_id)}/{rest}"
+
+
+def _documents(
+    workspace_id: str, *, prefix: str = "", limit: int | None = None, cursor: str | None = None
+) -> Call[DocumentList]:
+    """The knowledge documents of a workspace."""
+    asked = given(prefix=prefix, limit=limit, cursor=cursor)
+    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}/knowledge", result(DocumentList), asked)
+
+
+def _read(workspace_id: str, path: str | None, *, version: int | None = None) -> Call[Document]:
+    """A document, whole; `path` None: the overview."""
+    return Call("GET", _place(workspace_id, path), _document, given(version=version))
+
+
+def _write(workspace_id: str, path: str | None, text: str, *, if_match: str | None = None) -> Call[DocumentWritten]:
+    """Create or replace a document (None: the overview). `if_match`: only that text; empty: only create."""
+    return Call(
+        "PUT", _place(workspace_id, path), result(DocumentWritten), content=text.encode(),
+        headers=_precondition(if_match),
+    )  # fmt: skip
+
+
+def _remove(workspace_id: str, path: str, *, if_match: str | None = None) -> Call[DocumentDeleted]:
+    """Delete a document; its versions stay."""
+    return Call("DELETE", _place(workspace_id, path), result(DocumentDeleted), headers=_precondition(if_match))
+
+
+def _versions(
+    workspace_id: str, path: str, *, from_version: int | None = None, to_version: int | None = None,
+    limit: int | None = None, cursor: str | None = None,
+) -> Call[History]:  # fmt: skip
+    """The versions of a document, newest first; of two versions their diff."""
+    asked = given(from_version=from_version, to_version=to_version, limit=limit, cursor=cursor)
+    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}/versions/{path_of(path)}", result(History), asked)
+
+
+class Knowledge:
+    list = Method(_documents)
+    read = Method(_read)
+    write = Method(_write)
+    delete = Method(_remove)
+    history = Method(_versions)
+
+
+# -- sessions
+
+
+def session_path(workspace_id: str, session_id: str) -> str:
+    return f"{_V1}/workspaces/{segment(workspace_id)}/sessions/{segment(session_id)}"
+
+
+def _sessions(
+    workspace_id: str, *, tool: str = "", since: str = "", until: str = "", limit: int | None = None,
+    cursor: str | None = None,
+) -> Call[SessionList]:  # fmt: skip
+    """The sessions of a workspace, newest first."""
+    asked = given(tool=tool, since=since, until=until, limit=limit, cursor=cursor)
+    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}/sessions", result(SessionList), asked)
+
+
+def _held(answer: Answer) -> Held:
+    number = {name: int(answer.headers.get(name, "0")) for name in ("upload-offset", "x-revision", "x-lines")}
+    return Held(number["upload-offset"], answer.etag, number["x-revision"], number["x-lines"])
+
+
+def _look(workspace_id: str, session_id: str) -> Call[Held]:
+    """What the server holds of a session. Raises: NotFound: nothing."""
+    return Call("HEAD", session_path(workspace_id, session_id), _held)
+
+
+def _upload(workspace_id: str, session_id: str, content: Content, *, encoding: str = "") -> Call[SessionStored]:
+    """Send a whole transcript (JSONL), streamed where `content` is an iterator; `encoding`: gzip or zstd."""
+    headers = {"content-encoding": encoding} if encoding else {}
+    return Call("PUT", session_path(workspace_id, session_id), result(SessionStored), content=content, headers=headers)
+
+
+def _append(
+    workspace_id: str, session_id: str, content: Content, *, offset: int, if_match: str = ""
+) -> Call[SessionStored]:
+    """Send what follows the bytes that the server holds. Raises: Conflict: it holds others; the facts say which."""
+    headers = {"upload-offset": str(offset), **({"if-match": f'"{if_match}"'} if if_match else {})}
+    return Call(
+        "PATCH", session_path(workspace_id, session_id), result(SessionStored), content=content, headers=headers
+    )
+
+
+class Sessions:
+    list = Method(_sessions)
+    look = Method(_look)
+    upload = Method(_upload)
+    append = Method(_append)
+
+
+# -- shared state
+
+
+def _key(key: str) -> str:
+    return f"{_V1}/state/keys/{path_of(key)}"
+
+
+def _versioned(if_version: int | None, ttl_seconds: float | None = None) -> dict[str, Any]:
+    found = given(ttl_seconds=ttl_seconds)
+    return found if if_version is None else {**found, "if_version": if_version}
+
+
+def _get(key: str) -> Call[StateValue]:
+    """The value of a key; `exists` tells an absent key from a null."""
+    return Call("GET", _key(key), result(StateValue))
+
+
+def _set(
+    key: str, value: Any, *, if_version: int | None = None, ttl_seconds: float | None = None
+) -> Call[StateWritten]:
+    """Set a value. `if_version`: only if the key is at that version (0: absent), else Conflict."""
+    asked = _versioned(if_version, ttl_seconds)
+    return Call("PUT", _key(key), result(StateWritten), asked, content=json_body(value))
+
+
+def _delete(key: str, *, if_version: int | None = None) -> Call[StateWritten]:
+    """Remove a key; its history stays."""
+    return Call("DELETE", _key(key), result(StateWritten), _versioned(if_version))
+
+
+def _list(prefix: str = "", *, limit: int | None = None, cursor: str | None = None) -> Call[StateList]:
+    """The keys under a prefix, with their values."""
+    asked = given(prefix=prefix, limit=limit, cursor=cursor)
+    return Call("GET", f"{_V1}/state/keys", result(StateList), asked)
+
+
+def _history(key: str, *, limit: int | None = None, cursor: str | None = None) -> Call[StateHistory]:
+    """What the key held before, newest first."""
+    asked = given(limit=limit, cursor=cursor)
+    return Call("GET", f"{_V1}/state/history/{path_of(key)}", result(StateHistory), asked)
+
+
+def _batch(writes: Sequence[Write]) -> Call[StateBatch]:
+    """Several writes, all or none."""
+    body = json_body({"operations": [write.as_dict() for write in writes]})
+    return Call("POST", f"{_V1}/state/batch", result(StateBatch), content=body)
+
+
+def _set_schema(
+    key: str, schema: dict[str, Any] | bool, *, on_violation: Literal["refuse", "report"] = "refuse"
+) -> Call[StateSchemaWritten]:
+    """Hold a key, or the keys of a glob, to a JSON Schema."""
+    path = f"{_V1}/state/schemas/{path_of(key)}"
+    return Call("PUT", path, result(StateSchemaWritten), {"on_violation": on_violation}, content=json_body(schema))
+
+
+def _remove_schema(key: str) -> Call[StateSchemaWritten]:
+    """Take the schema of a key or glob away."""
+    return Call("DELETE", f"{_V1}/state/schemas/{path_of(key)}", result(StateSchemaWritten))
+
+
+def _schemas(key: str = "", *, limit: int | None = None, cursor: str | None = None) -> Call[StateSchemas]:
+    """The schemas that hold for a key, or (empty) all."""
+    return Call("GET", f"{_V1}/state/schemas", result(StateSchemas), given(key=key, limit=limit, cursor=cursor))
+
+
+class State:
+    get = Method(_get)
+    set = Method(_set)
+    delete = Method(_delete)
+    list = Method(_list)
+    history = Method(_history)
+    batch = Method(_batch)
+    set_schema = Method(_set_schema)
+    remove_schema = Method(_remove_schema)
+    schemas = Method(_schemas)

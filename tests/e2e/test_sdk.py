@@ -1,0 +1,236 @@
+"""The SDK against a real server: every group of calls in both kinds of client, errors, and subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federated_memory.client import AsyncMemoryClient, MemoryClient
+from federated_memory.client.groups import Write
+from federated_memory.errors import Conflict, Forbidden, InvalidArgument, NotBound, NotFound, Unavailable
+from tests.e2e.conftest import PATIENCE_SECONDS, RunningServer, start_server, wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+LINE = (
+    b'{"type":"user","message":{"role":"user","content":"the zeppelin is late"},"timestamp":"2026-11-20T08:00:00Z"}\n'
+)
+
+
+@pytest.fixture
+def memory(server: RunningServer) -> Iterator[MemoryClient]:
+    with MemoryClient(server.url, server.ai_token) as client:
+        yield client
+
+
+@pytest.mark.spec("SDK-1")
+def test_everything_can_be_called(memory: MemoryClient) -> None:
+    mine = memory.register(machine="box", tool="sdk", project="shop").workspace_id
+    written = memory.knowledge.write(mine, "a/Über uns.md", "# About\n\nzeppelins\n", if_match="")
+    assert memory.knowledge.read(mine, "a/Über uns.md").etag == written.etag
+    assert memory.knowledge.write(mine, None, "# Overview\n").created
+    assert memory.knowledge.read(mine, None).text == "# Overview\n"
+    assert [row.path for row in memory.knowledge.list(mine).documents] == ["a/Über uns.md"]
+    memory.knowledge.write(mine, "a/Über uns.md", "# Us\n", if_match=written.etag)
+    assert "-# About" in str(memory.knowledge.history(mine, "a/Über uns.md", from_version=1, to_version=2).diff)
+    assert memory.knowledge.read(mine, "a/Über uns.md", version=1).text.startswith("# About")
+    assert memory.sessions.upload(mine, "s1", iter([LINE, LINE])).status == "created"
+    held = memory.sessions.look(mine, "s1")
+    assert memory.sessions.append(mine, "s1", LINE, offset=held.offset, if_match=held.etag).status == "appended"
+    assert b"".join(memory.sessions.download(mine, "s1")) == LINE * 3
+    assert [row.session_id for row in memory.sessions.list(mine).sessions] == ["s1"]
+    assert memory.search("zeppelin", kinds=["session"], workspace_id=mine).hits[0].session_id == "s1"
+    assert memory.brief(workspace_id=mine).workspace_id == mine
+    assert memory.workspaces.get(mine).project == "shop"
+    assert mine in [row.workspace_id for row in memory.workspaces.list(machine="box").workspaces]
+    assert memory.knowledge.delete(mine, "a/Über uns.md").deleted
+
+
+@pytest.mark.spec("SDK-1", "STATE-1")
+def test_shared_state_in_both_kinds_of_client(server: RunningServer, memory: MemoryClient) -> None:
+    memory.register(machine="box", tool="sdk", project="shop")
+    first = memory.state.set("sdk/a", {"n": None})
+    assert memory.state.get("sdk/a").value == {"n": None}
+    assert memory.state.set("sdk/a", 2, if_version=first.version).version > first.version
+    assert [
+        row.operation
+        for row in memory.state.batch([Write("sdk/b", 1, if_version=0), Write("sdk/a", delete=True)]).results
+    ] == ["set", "delete"]
+    assert [row.key for row in memory.state.list("sdk/").values] == ["sdk/b"]
+    assert [row.operation for row in memory.state.history("sdk/a").versions] == ["delete", "set", "set"]
+    memory.state.set_schema("sdk/n/*", {"type": "integer"})
+    assert [row.key for row in memory.state.schemas("sdk/n/1").schemas] == ["sdk/n/*"]
+    with pytest.raises(InvalidArgument) as refused:
+        memory.state.set("sdk/n/1", "x")
+    assert (refused.value.facts["path"], refused.value.facts["reason"]) == ("", 'type: "integer"')
+    memory.state.remove_schema("sdk/n/*")
+
+    async def same() -> Any:
+        async with AsyncMemoryClient(server.url, server.ai_token) as client:
+            mine = (await client.register(machine="box", tool="sdk", project="shop")).workspace_id
+            await client.state.set("sdk/async", [1], ttl_seconds=60)
+            await client.knowledge.write(mine, "async.md", "# Async")
+
+            async def lines() -> AsyncIterator[bytes]:
+                for _ in range(2):
+                    yield LINE
+
+            await client.sessions.upload(mine, "s2", lines())
+            assert b"".join([part async for part in client.sessions.download(mine, "s2")]) == LINE * 2
+            assert (await client.search("zeppelin", workspace_id=mine)).hits
+            return (await client.state.get("sdk/async")).value
+
+    assert asyncio.run(same()) == [1]
+
+
+@pytest.mark.spec("SDK-2")
+def test_errors_are_those_of_the_server(server: RunningServer, memory: MemoryClient) -> None:
+    with pytest.raises(NotBound):
+        memory.state.set("sdk/x", 1)
+    mine = memory.register(machine="box", tool="sdk", project="errors").workspace_id
+    version = memory.state.set("sdk/conflict", 1).version
+    with pytest.raises(Conflict) as lost:
+        memory.state.set("sdk/conflict", 2, if_version=version + 1)
+    assert lost.value.facts == {"status": 409, "key": "sdk/conflict", "version": version}
+    assert lost.value.hint
+    with pytest.raises(NotFound):
+        memory.knowledge.read(mine, "none.md")
+    with pytest.raises(NotFound):
+        list(memory.sessions.download(mine, "none"))
+    with pytest.raises(InvalidArgument):
+        memory.state.set("sdk/x", object())
+    with MemoryClient(server.url, "wrong") as stranger:
+        for call in (stranger.workspaces.list, lambda: list(stranger.subscribe("*"))):
+            with pytest.raises(Forbidden) as refused:
+                call()
+            assert refused.value.facts["status"] == 401
+    with MemoryClient(server.url, server.sync_token) as other, pytest.raises(Forbidden) as refused:
+        list(other.subscribe("*"))
+    assert refused.value.facts["status"] == 403
+    with MemoryClient("http://127.0.0.1:9", "token") as nowhere, pytest.raises(Unavailable):
+        nowhere.workspaces.list()
+
+
+@pytest.mark.spec("SDK-1")
+def test_where_and_who_come_from_the_environment(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MCP_MEMORY_TOKEN", raising=False)
+    monkeypatch.setenv("MCP_MEMORY_URL", server.mcp_url)
+    with pytest.raises(InvalidArgument):
+        MemoryClient()
+    monkeypatch.setenv("MCP_MEMORY_TOKEN", server.ai_token)
+    with MemoryClient() as client:
+        client.workspaces.list()
+    for url in ("http://memory.example.org", "memory.example.org", "ftp://x"):
+        with pytest.raises(InvalidArgument):
+            MemoryClient(url, "token")
+    MemoryClient("http://10.0.0.2:8000", "token", allow_http=True).close()
+
+
+@pytest.mark.spec("SDK-3")
+def test_a_subscription_goes_on_over_a_restart_of_the_server(
+    serve: Callable[..., RunningServer], tmp_path: Path
+) -> None:
+    server = serve()
+    port = server.address[1]
+    heard: list[int] = []
+    done = threading.Event()
+
+    def listen(client: MemoryClient) -> None:
+        for event in client.subscribe("k/*"):
+            if event.kind == "change":
+                heard.append(event.value)
+            if event.kind == "ready":
+                done.set()
+            if event.value == 19:
+                return
+
+    with MemoryClient(server.url, server.ai_token) as client:
+        client.register(machine="box", tool="sdk", project="shop")
+        thread = threading.Thread(target=listen, args=(client,))
+        thread.start()
+        assert done.wait(PATIENCE_SECONDS)
+        for number in range(10):
+            client.state.set("k/a", number)
+        server.process.kill()
+        server.wait()
+        again = start_server(tmp_path / "memory", PORT=str(port))
+        try:
+            with MemoryClient(again.url, again.ai_token, binding=client.binding) as writer:
+                for number in range(10, 20):
+                    writer.state.set("k/a", number)
+            thread.join(PATIENCE_SECONDS)
+        finally:
+            again.stop()
+    assert heard == list(range(20))
+
+
+@pytest.mark.spec("SDK-3")
+def test_unsubscribing_ends_it_at_once_from_another_thread(server: RunningServer, memory: MemoryClient) -> None:
+    subscription = memory.subscribe("nothing/*")
+    kinds: list[str] = []
+    thread = threading.Thread(target=lambda: kinds.extend(event.kind for event in subscription))
+    thread.start()
+    wait_until(lambda: kinds == ["ready"] or subscription.last_id != "")
+    subscription.unsubscribe()
+    thread.join(5)  # the next heartbeat would come after ten
+    assert not thread.is_alive()
+
+    async def same() -> list[str]:
+        async with AsyncMemoryClient(server.url, server.ai_token) as client:
+            watching = client.subscribe("nothing/*")
+            found = []
+            async for event in watching:
+                found.append(event.kind)
+                asyncio.get_running_loop().call_later(0.05, watching.unsubscribe)
+            return found
+
+    assert asyncio.run(asyncio.wait_for(same(), 5)) == ["ready"]
+
+
+@pytest.mark.spec("SDK-3", "EVENT-1")
+def test_the_change_feed_through_the_sdk(memory: MemoryClient) -> None:
+    mine = memory.register(machine="box", tool="sdk", project="feed").workspace_id
+    with memory.subscribe() as events:
+        for event in events:
+            if event.kind == "ready":
+                memory.knowledge.write(mine, "a.md", "# A")
+            elif event.data.get("workspace_id") == mine:
+                assert event.key == "a.md"
+                break
+
+
+@pytest.mark.spec("SDK-4")
+def test_importing_it_loads_no_part_of_the_server() -> None:
+    program = (
+        "import sys, federated_memory.client\n"
+        "ours = {name.split('.')[1] for name in sys.modules if name.startswith('federated_memory.')}\n"
+        "print(sorted(ours), sorted({'sqlite3', 'starlette', 'uvicorn', 'mcp', 're2'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout.strip() == "['client', 'errors', 'service'] []"
+
+
+@pytest.mark.spec("SDK-5")
+def test_the_four_agents_of_the_example_work_together(server: RunningServer) -> None:
+    with MemoryClient(server.url, server.ai_token) as client:
+        mine = client.register(machine="box", tool="sdk", project="known").workspace_id
+        client.knowledge.write(mine, "build.md", "# Build\n\nThis project is built with make.\n")
+    environment = {"PATH": os.environ["PATH"], "MCP_MEMORY_URL": server.url, "MCP_MEMORY_TOKEN": server.ai_token}
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "docs" / "examples" / "four_agents.py")],
+        capture_output=True, text=True, timeout=60, env=environment,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "is built with" in done.stdout
+    assert all(
+        f"# {question}" in done.stdout for question in ("How is this project built?", "Where are sessions kept?")
+    )
