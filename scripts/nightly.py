@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+LOCK = REPOSITORY / "deploy" / "requirements.txt"
 COLUMNS = ("trials", "lost", "torn", "escapes", "leaks")
 
 
@@ -73,6 +74,9 @@ def suites(soak_minutes: float) -> list[Suite]:
         Suite("load", (sys.executable, "-m", "scripts.load")),
         Suite("soak", (sys.executable, "-m", "scripts.load", "--minutes", str(soak_minutes), "--restarts", "5")),
     ]  # fmt: skip
+    audit = scanners.with_name("pip-audit")
+    if audit.exists():
+        found.append(Suite("known vulnerabilities", (str(audit), "--requirement", str(LOCK), "--disable-pip")))
     if scanners.exists():
         found.append(Suite("redaction", (sys.executable, "scripts/compare_scanners.py")))
     return found
@@ -103,6 +107,10 @@ def run(suite: Suite, folder: Path) -> Row:
     if not is_good and not any(figures[name] for name in COLUMNS[1:]):
         figures = {**dict.fromkeys(COLUMNS, "?"), "trials": figures["trials"]}
     skipped = sum(int(number) for number in re.findall(r"^SKIPPED \[(\d+)\]", done.stdout, re.MULTILINE))
+    # What the vulnerability data does not know, or what cannot be reached, was not audited.
+    skipped += done.stdout.count("could not be audited")
+    if "pip-audit" in suite.command[0]:
+        figures["trials"] = max(0, sum("==" in line for line in LOCK.read_text().splitlines()) - skipped)
     return Row(suite.name, figures, skipped, is_good, time.monotonic() - started, done.stdout)
 
 
