@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from federated_memory.service.agents import Agent
 from federated_memory.service.brief import Briefing
 from federated_memory.service.collaboration import Collaboration, build_collaboration
 from federated_memory.service.core import Core
@@ -11,6 +12,7 @@ from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.memories import MemoryService
 from federated_memory.service.memory_scope import MemoryScopes
+from federated_memory.service.memory_transfer import MemoryTransfer
 from federated_memory.service.operations import Operations
 from federated_memory.service.rooms import RoomService
 from federated_memory.service.searching import Searching
@@ -39,6 +41,7 @@ class Services:
     state: State
     signing_in: SigningIn
     memories: MemoryService
+    memory_transfer: MemoryTransfer
     collaboration: Collaboration
 
     @property
@@ -51,6 +54,11 @@ def build_services(core: Core) -> Services:
     secrets = Secrets(core)
     collaboration = build_collaboration(core)
     scopes = MemoryScopes(core, collaboration.rooms.rooms_of)
+
+    def announce(workspace_id: str, session: str, user: str, room: str, memory_id: str, subject: str) -> None:
+        collaboration.messages.announce_memory(Agent(workspace_id, session, user), room, memory_id, subject)
+
+    memories = MemoryService(core, scopes, announce)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
@@ -65,6 +73,7 @@ def build_services(core: Core) -> Services:
         operations=Operations(core),
         state=State(core),
         signing_in=SigningIn(core),
-        memories=MemoryService(core, scopes),
+        memories=memories,
         collaboration=collaboration,
+        memory_transfer=MemoryTransfer(core, memories, scopes),
     )
