@@ -15,7 +15,7 @@ from federated_memory.index.file import IndexFile
 from federated_memory.index.library import Library, Segment, Source
 from federated_memory.index.words import grams_of, quoted
 
-Table = Literal["spoken", "written", "noted"]
+Table = Literal["spoken", "written", "noted", "grams"]
 _FETCH = 2_048
 _HANDLER_STEPS = 20_000
 _MOST_RANGES = 48
@@ -83,17 +83,8 @@ class View:
         grams = list(dict.fromkeys(gram for text in texts for gram in grams_of(text)))
         if not grams:
             return None
-        expression = " AND ".join(map(quoted, grams))
-        found: list[int] = []
-        for low, high in scope.ranges:
-            rows = self._connection.execute(
-                "SELECT rowid FROM grams WHERE grams MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?",
-                (expression, low, high, most + 1 - len(found)),
-            ).fetchall()
-            found += [row[0] for row in rows] if scope.allowed is None else scope.keep([row[0] for row in rows])
-            if len(found) > most:
-                return None
-        return found
+        found = Rows(self._connection, "grams", " AND ".join(map(quoted, grams)), scope).newest(most)
+        return found.rows if found.is_all else None
 
 
 class Rows:

@@ -231,6 +231,21 @@ def test_a_second_writer_loses_no_rows(rig: Rig) -> None:
     assert rig.contents() == rig.rebuilt()
 
 
+@pytest.mark.spec("FIND-8")
+def test_rows_of_other_sessions_take_no_place_of_those_that_are_asked_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows lie in the order of their arrival, sessions are asked for by their time."""
+    for name, value in (("candidates._FEW_ROWS", 1), ("candidates._MANY_ROWS", 1), ("candidates._FIRST_ROWS", 1)):
+        monkeypatch.setattr(f"federated_memory.search.{name}", value)
+    monkeypatch.setattr("federated_memory.index.reader._FETCH", 1)
+    for number in range(6):
+        rig.upload(f"s{number}", turn("user", f"a needle of {number}", at=f"2026-01-0{6 - number}T00:00:00Z"))
+        rig.catch_up()
+
+    assert {hit.key for hit in rig.sessions("needle of", "literal").hits} == {f"s{number}" for number in range(6)}
+
+
 @pytest.mark.spec("INDEX-1")
 def test_a_rebuild_forgets_what_is_dead_and_finds_the_same(rig: Rig) -> None:
     for number in range(5):
