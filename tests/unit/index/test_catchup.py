@@ -236,11 +236,11 @@ def test_rows_of_other_sessions_take_no_place_of_those_that_are_asked_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows lie in the order of their arrival, sessions are asked for by their time."""
-    for name, value in (("candidates._FEW_ROWS", 1), ("candidates._MANY_ROWS", 1), ("candidates._FIRST_ROWS", 1)):
+    for name, value in (("candidates._FEW_ROWS", 1), ("candidates._MANY_ROWS", 2), ("candidates._FIRST_ROWS", 2)):
         monkeypatch.setattr(f"federated_memory.search.{name}", value)
     monkeypatch.setattr("federated_memory.index.reader._FETCH", 1)
-    for number in range(6):
-        rig.upload(f"s{number}", turn("user", f"a needle of {number}", at=f"2026-01-0{6 - number}T00:00:00Z"))
+    for number, day in enumerate((9, 1, 2, 3, 4, 8)):
+        rig.upload(f"s{number}", turn("user", f"a needle of {number}", at=f"2026-01-0{day}T00:00:00Z"))
         rig.catch_up()
 
     assert {hit.key for hit in rig.sessions("needle of", "literal").hits} == {f"s{number}" for number in range(6)}
