@@ -27,7 +27,8 @@ P95_MS, OPEN_MS = 25.0, 500.0
 _BATCH = 500
 _TENTH, _COMMON = "quarterly", ("deploys", "cluster")
 _VOCABULARY = [a + b for a in ("ba", "co", "di", "fu", "ge", "hi", "jo", "ku", "la", "me") for b in
-               ("bar", "cel", "dor", "fin", "gam", "lux", "mir", "nol", "pag", "ros", "sil", "tan", "vex", "wod")]  # fmt: skip
+               ("bar", "cel", "dor", "fin", "gam", "lux", "mir", "nol", "pag", "ros", "sil", "tan", "vex",
+                "wod")]  # fmt: skip
 
 
 def notes(count: int) -> Iterator[str]:
