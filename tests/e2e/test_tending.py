@@ -47,7 +47,7 @@ def test_purge_names_the_backups_that_still_hold_it(
     assert CANARY.decode() not in audit
 
 
-@pytest.mark.spec("EXPORT-1", "EXPORT-2", "WS-4", "GC-1")
+@pytest.mark.spec("EXPORT-1", "EXPORT-2", "WS-4", "WS-6", "GC-1")
 def test_a_workspace_goes_to_another_root(serve: Callable[..., RunningServer], tmp_path: Path) -> None:
     server, other = serve(), serve("other")
     with server.api() as api:
