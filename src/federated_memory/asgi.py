@@ -52,7 +52,7 @@ def build_app(services: Services) -> App:
     services.core.tokens.on_revoke(streams.end)
     observer = Observer(services.core, services.status, lambda: streams.event_streams)
     server = MemoryServer(services, observer)
-    feed = FeedSource(services.core.root)
+    feed = FeedSource(services.core.root, services.core.memories)
     inner = server.streamable_http_app(
         json_response=True,
         session_idle_timeout=_MCP_SESSION_IDLE_SECONDS,

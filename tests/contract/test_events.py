@@ -286,6 +286,21 @@ def test_the_change_feed_tells_of_writes_that_the_token_may_read(server: Server,
     strange.leave()
 
 
+@pytest.mark.spec("EVENT-1")
+def test_the_feed_is_silent_of_memories_that_only_some_may_see(server: Server, home: Home) -> None:
+    http = writer(server, home)
+    watcher = Watcher(server)
+    watcher.until("ready")
+    made = [
+        http.post("/api/v1/memories", {"content": f"note {number}", "visibility": visibility}).json["memory_id"]
+        for number, visibility in enumerate(("workspace", "all", "team", "all"))
+    ]
+    told = [watcher.next()["data"]["key"] for _ in range(2)]
+    watcher.leave()
+
+    assert [key.rsplit("/", 1)[-1] for key in told] == [f"{made[1]}.md", f"{made[3]}.md"]
+
+
 @pytest.fixture
 def server(portal: BlockingPortal, tmp_path: Path) -> Iterator[Server]:
     with Server(portal, tmp_path / "memory") as opened:

@@ -131,7 +131,7 @@ def test_the_table_has_every_tool_and_every_route(server: Server) -> None:
         (method, route.path.removeprefix("/api/v1").replace("{key:path}", "{key}"))
         for route in (
             *StateRoutes(server.services).all(),
-            *EventRoutes(server.services, FeedSource(server.services.core.root)).all(),
+            *EventRoutes(server.services, FeedSource(server.services.core.root, server.services.core.memories)).all(),
         )
         for method in route.methods or ()
         if method != "HEAD"

@@ -48,6 +48,10 @@ def test_everything_can_be_called(memory: MemoryClient) -> None:
     assert [row.session_id for row in memory.sessions.list(mine).sessions] == ["s1"]
     assert memory.search("zeppelin", kinds=["session"], workspace_id=mine).hits[0].session_id == "s1"
     assert memory.brief(workspace_id=mine).workspace_id == mine
+    note = memory.memories.store("Zeppelins are late on Mondays", kind="bug", tags=["time"]).memory_id
+    assert memory.memories.get(note).content == "Zeppelins are late on Mondays"
+    assert [row.memory_id for row in memory.memories.list(workspace_id=mine, tags=["time"]).memories] == [note]
+    assert memory.memories.delete(note, reason="no more").memory_id == note
     assert memory.workspaces.get(mine).project == "shop"
     assert mine in [row.workspace_id for row in memory.workspaces.list(machine="box").workspaces]
     assert memory.knowledge.delete(mine, "a/Über uns.md").deleted

@@ -42,6 +42,10 @@ class Sessions(AsyncGroup, groups.Sessions):
                 yield part
 
 
+class Memories(AsyncGroup, groups.Memories):
+    pass
+
+
 class State(AsyncGroup, groups.State):
     pass
 
@@ -72,6 +76,7 @@ class AsyncMemoryClient:
         self.workspaces = Workspaces(self._run)
         self.knowledge = Knowledge(self._run)
         self.sessions = Sessions(self)
+        self.memories = Memories(self._run)
         self.state = State(self._run)
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from federated_memory.client.calls import Answer, Call, Content, Method, given, json_body, path_of, result, segment
+from federated_memory.service.memory_results import MemoryDeleted, MemoryList, MemoryStored, MemoryText
 from federated_memory.service.results import (
     Brief,
     DocumentDeleted,
@@ -180,6 +181,56 @@ class Knowledge:
     write = Method(_write)
     delete = Method(_remove)
     history = Method(_versions)
+
+
+# -- memories
+
+
+def _store(
+    content: str, *, kind: str = "note", subject: str = "", summary: str = "", project: str = "",
+    importance: int | None = None, tags: Sequence[str] = (), files: Sequence[str] = (), references: Sequence[str] = (),
+    supersedes: Sequence[str] = (), expires_at: str = "", ttl_seconds: int | None = None, visibility: str = "",
+    room: str = "", workspace_id: str = "",
+) -> Call[MemoryStored]:  # fmt: skip
+    """Store a small typed note in the workspace that the client is bound to."""
+    lists = {"tags": tags, "files": files, "references": references, "supersedes": supersedes}
+    body = given(
+        content=content, kind=kind, subject=subject, summary=summary, project=project, importance=importance,
+        expires_at=expires_at, ttl_seconds=ttl_seconds, visibility=visibility, room=room, workspace_id=workspace_id,
+    ) | {name: [*values] for name, values in lists.items() if values}  # fmt: skip
+    return Call("POST", f"{_V1}/memories", result(MemoryStored), content=json_body(body))
+
+
+def _memory(memory_id: str, *, workspace_id: str = "") -> Call[MemoryText]:
+    """A memory, whole."""
+    return Call("GET", f"{_V1}/memories/{segment(memory_id)}", result(MemoryText), given(workspace_id=workspace_id))
+
+
+def _memories(
+    *, workspace_id: str = "", project: str = "", machine: str = "", tool: str = "", agent: str = "",
+    memory_kind: str = "", tags: Sequence[str] = (), room: str = "", since: str = "", until: str = "", as_of: str = "",
+    include_superseded: bool = False, include_hidden: bool = False, limit: int | None = None, cursor: str | None = None,
+) -> Call[MemoryList]:  # fmt: skip
+    """The memories that the caller may see, newest first."""
+    asked = given(
+        workspace_id=workspace_id, project=project, machine=machine, tool=tool, agent=agent, memory_kind=memory_kind,
+        tags=[*tags], room=room, since=since, until=until, as_of=as_of, include_superseded=include_superseded,
+        include_hidden=include_hidden, limit=limit, cursor=cursor,
+    )  # fmt: skip
+    return Call("GET", f"{_V1}/memories", result(MemoryList), asked)
+
+
+def _forget(memory_id: str, *, reason: str = "", workspace_id: str = "") -> Call[MemoryDeleted]:
+    """Hide a memory at once."""
+    asked = given(reason=reason, workspace_id=workspace_id)
+    return Call("DELETE", f"{_V1}/memories/{segment(memory_id)}", result(MemoryDeleted), asked)
+
+
+class Memories:
+    store = Method(_store)
+    get = Method(_memory)
+    list = Method(_memories)
+    delete = Method(_forget)
 
 
 # -- sessions

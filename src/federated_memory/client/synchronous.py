@@ -41,6 +41,10 @@ class Sessions(SyncGroup, groups.Sessions):
             yield from response.iter_bytes()
 
 
+class Memories(SyncGroup, groups.Memories):
+    pass
+
+
 class State(SyncGroup, groups.State):
     pass
 
@@ -70,6 +74,7 @@ class MemoryClient:
         self.workspaces = Workspaces(self._run)
         self.knowledge = Knowledge(self._run)
         self.sessions = Sessions(self)
+        self.memories = Memories(self._run)
         self.state = State(self._run)
 
     @property

@@ -14,6 +14,7 @@ import orjson
 from federated_memory.service.hub import Event, Hub
 from federated_memory.service.state import state_row
 from federated_memory.store.changes import Change
+from federated_memory.store.memories import Memories
 from federated_memory.store.root import Root
 from federated_memory.store.shared_state import SharedState, StateChange
 
@@ -76,9 +77,10 @@ class FeedSource:
 
     name = "changes"
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, memories: Memories) -> None:
         self.hub = Hub()
         self._feed = root.feed
+        self._memories = memories
         self._wake: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cursor = 0
@@ -111,7 +113,19 @@ class FeedSource:
             if not changes:
                 return
             self._cursor = changes[-1].number
-            self.hub.publish(_feed_event(change) for change in changes if change.kind in _TOLD_KINDS)
+            self.hub.publish(await anyio.to_thread.run_sync(self._told, changes))
+
+    def _told(self, changes: list[Change]) -> list[Event]:
+        """Those that all may know of who read the workspace: not of memories that only some see."""
+        return [
+            _feed_event(change)
+            for change in changes
+            if change.kind in _TOLD_KINDS or (change.kind == "memory" and self._is_for_all(change))
+        ]
+
+    def _is_for_all(self, change: Change) -> bool:
+        rows = self._memories.rows.find(change.key.rsplit("/", 1)[-1].removesuffix(".md"))
+        return any(row.workspace_id == change.workspace_id and row.visibility == "all" and not row.room for row in rows)
 
     def prepare(self) -> None:
         if not self.hub.is_watched:  # what is older, the first to watch finds in the feed itself
@@ -130,8 +144,7 @@ class FeedSource:
 
     def after(self, number: int) -> tuple[list[Event], int | None]:
         found = self._feed.after(number, _PAGE)
-        told = [_feed_event(change) for change in found if change.kind in _TOLD_KINDS]
-        return told, found[-1].number if len(found) == _PAGE else None
+        return self._told(found), found[-1].number if len(found) == _PAGE else None
 
     def parse_id(self, text: str) -> int | None:
         """A root that was restored has another epoch, in which the numbers mean other changes."""

@@ -53,11 +53,14 @@ class StateRoutes:
     def __init__(self, services: Services) -> None:
         self._state = services.state
         self._policy = services.core.policy
+        self._has_noop = services.core.settings.bench_noop
         self._max_value_bytes = services.core.settings.max_state_bytes
 
     def all(self) -> list[Route]:
+        noop = [Route("/api/v1/noop/{key:path}", self.noop, methods=["GET", "PUT"])] if self._has_noop else []
         key, schema = "/api/v1/state/keys/{key:path}", "/api/v1/state/schemas/{key:path}"
         return [
+            *noop,
             Route("/api/v1/state/keys", self.list_state, methods=["GET"]),
             Route(key, self.get_state, methods=["GET"]),
             Route(key, self.set_state, methods=["PUT"]),
@@ -68,6 +71,11 @@ class StateRoutes:
             Route(schema, self.set_schema, methods=["PUT"]),
             Route(schema, self.remove_schema, methods=["DELETE"]),
         ]
+
+    async def noop(self, request: Request) -> Response:
+        """Takes and gives JSON as the others do, and nothing else, for benchmarks."""
+        value = _json(await read_small(request, self._max_value_bytes)) if request.method == "PUT" else None
+        return json_response({"key": request.path_params["key"], "exists": True, "value": value, "version": 1})
 
     async def get_state(self, request: Request) -> Response:
         # One row by its key: a thread would take longer than the look.
