@@ -117,7 +117,7 @@ def test_memories_by_url_are_those_beside_the_server_and_of_the_root_alone(serve
     memory_id = saved.out.strip()
     asked = [
         ("get", memory_id, "--json"), ("list", "--json"), ("list", "--project", "shop"),
-        ("search", "outbox", "--kind", "memory", "--json"), ("delete", "--project", "shop", "--dry-run"),
+        ("search", "outbox", "--memory-kind", "decision", "--all", "--json"), ("delete", "--project", "shop", "--dry-run"),
         ("get", "20200101-000000-abcdefgh"),
     ]  # fmt: skip
 

@@ -65,6 +65,7 @@ class Plan(Result):
 
 def _search(services: Services, caller: Caller, given: Given) -> MemoryHits:
     rest = {name: value for name, value in given.items() if name not in ("query", "mode", "kinds")}
+    rest["tags"] = [tag for tag in given.get("tags", "").split(",") if tag]
     kinds = tuple(kind for kind in given.get("kinds", "").split(",") if kind)
     return services.searching.memory(caller, given["query"], given.get("mode", "ranked"), kinds=kinds, **rest)
 
