@@ -45,11 +45,8 @@ def agent_of(policy: Policy, caller: Caller, binding: str | None) -> Agent:
         NotBound, Forbidden, Conflict: As for every write (`Policy.writer`).
     """
     workspace = policy.writer(caller, binding)
-    bindings = policy.bindings
-    fingerprint = caller.grant.fingerprint
-    held = bindings.parse(binding, fingerprint) if binding else bindings.of_session(caller.session)
-    nonce = held.nonce if held else fingerprint
-    session = hashlib.sha256(b"session " + nonce.encode()).hexdigest()[:12]
+    # Without a registration of its own, whoever has the token is one session.
+    session = policy.registration(caller, binding) or hashlib.sha256(caller.grant.fingerprint.encode()).hexdigest()[:12]
     return Agent(workspace.workspace_id, session, caller.grant.name, caller.role == "admin")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,11 @@ MAX_REASON = 500
 
 
 class MemoryService:
-    def __init__(self, core: Core, scopes: MemoryScopes) -> None:
+    def __init__(
+        self, core: Core, scopes: MemoryScopes, announce: Callable[[str, str, str, str, str], None] | None = None
+    ) -> None:
+        """`announce` tells a room of a new memory: workspace, session, room, id, summary."""
+        self._announce = announce
         self._core = core
         self._memories = core.memories
         self._scopes = scopes
@@ -73,6 +77,9 @@ class MemoryService:
         )  # fmt: skip
         ensure_no_secret(self._core.settings, format_memory(memory))
         self._memories.add(workspace.workspace_id, memory, caller.actor)
+        if memory.room and self._announce is not None:
+            about = memory.summary or memory.subject or memory.content
+            self._announce(workspace.workspace_id, session, memory.room, memory.memory_id, about)
         return MemoryStored(
             workspace_id=workspace.workspace_id, memory_id=memory.memory_id, created=True, created_at=created_at,
             expires_at=memory.expires_at or None, warnings=warnings, similar=similar,

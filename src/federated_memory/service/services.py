@@ -53,7 +53,7 @@ def build_services(core: Core) -> Services:
     secrets = Secrets(core)
     collaboration = build_collaboration(core)
     scopes = MemoryScopes(core, collaboration.rooms.rooms_of)
-    memories = MemoryService(core, scopes)
+    memories = MemoryService(core, scopes, collaboration.messages.announce_memory)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
