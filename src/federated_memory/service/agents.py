@@ -6,7 +6,6 @@ it comes from arguments.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
@@ -39,14 +38,13 @@ class Agent:
 
 
 def agent_of(policy: Policy, caller: Caller, binding: str | None) -> Agent:
-    """The agent that calls; the session is public, the nonce it is made of is not.
+    """The agent that calls.
 
     Raises:
         NotBound, Forbidden, Conflict: As for every write (`Policy.writer`).
     """
     workspace = policy.writer(caller, binding)
-    # Without a registration of its own, whoever has the token is one session.
-    session = policy.registration(caller, binding) or hashlib.sha256(caller.grant.fingerprint.encode()).hexdigest()[:12]
+    session = policy.registration(caller, binding)
     return Agent(workspace.workspace_id, session, caller.grant.name, caller.role == "admin")
 
 

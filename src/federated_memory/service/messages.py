@@ -139,14 +139,14 @@ class Messages:
     def last_number(self) -> int:
         return self._rooms.last_number()
 
-    def announce_memory(self, workspace_id: str, session: str, room: str, memory_id: str, summary: str) -> None:
+    def announce_memory(self, agent: Agent, room: str, memory_id: str, summary: str) -> None:
         """Tell those who follow a room of a memory that was just stored for it: an event, no notice.
 
         The memory is stored: whatever the disk says of the event is logged, and raises nothing.
         """
         draft = Draft(
-            room, "memory", workspace_id, session, "", summary[:_SUMMARY_CHARACTERS], time.time() + MESSAGE_SECONDS,
-            memory_id,
+            room, "memory", agent.workspace_id, agent.session, "", summary[:_SUMMARY_CHARACTERS],
+            time.time() + MESSAGE_SECONDS, memory_id,
         )  # fmt: skip
         try:
             with self._rooms.transaction() as transaction:

@@ -154,7 +154,8 @@ def searched_text(memory_id: str, data: bytes) -> bytes:
     """What a search looks at: the content, so that lines are those of the content, then what stands beside it."""
     memory = parse_memory(memory_id, data)
     beside = [memory.subject, memory.summary, " ".join(memory.tags), *memory.files, *memory.references]
-    return "\n".join([memory.content, *filter(None, beside)]).encode("utf-8", "replace")
+    more = [part for part in beside if part and part not in memory.content]  # mostly, the subject is its first line
+    return "\n".join([memory.content, *more]).encode("utf-8", "replace")
 
 
 def _loaded(head: bytes) -> dict[str, Any]:
