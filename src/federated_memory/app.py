@@ -1,20 +1,20 @@
-"""The only place that wires parts: settings → store → services → one ASGI application with one lifespan."""
+"""The only place that wires parts: settings → store → services, and the work behind them.
+
+`asgi` makes an application of the services: a command that opens the root for one answer has no use for that, and it
+takes longer to load than the answer to find.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
-from starlette.applications import Starlette
-from starlette.types import ASGIApp
 
 from federated_memory.auth.binding import Bindings
 from federated_memory.auth.policy import Policy
@@ -22,11 +22,8 @@ from federated_memory.auth.tokens import Tokens
 from federated_memory.index import Follower, Index
 from federated_memory.index.file import IndexFile
 from federated_memory.operate.migrate import migrate
-from federated_memory.operate.shipped import client_folder
 from federated_memory.search import Search
 from federated_memory.service.core import Core
-from federated_memory.service.events import FeedSource
-from federated_memory.service.observer import Observer
 from federated_memory.service.services import Services, build_services
 from federated_memory.settings import Settings
 from federated_memory.store.aliases import ProjectAliases
@@ -40,19 +37,6 @@ from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
 from federated_memory.store.shared_state import SharedState
 from federated_memory.store.tombstones import Tombstones
-from federated_memory.tools.server import MemoryServer
-from federated_memory.web.client_files import ClientFiles
-from federated_memory.web.enroll import EnrolRoutes
-from federated_memory.web.events import EventRoutes
-from federated_memory.web.gate import Gate
-from federated_memory.web.health import health_routes
-from federated_memory.web.memories import MemoryRoutes
-from federated_memory.web.metrics import metrics_route
-from federated_memory.web.observed import Observed
-from federated_memory.web.problems import ERROR_HANDLERS
-from federated_memory.web.routes import Routes
-from federated_memory.web.state import StateRoutes
-from federated_memory.web.streams import Streams
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +45,7 @@ _EXPIRE_SECONDS = 1.0
 _SWEEP_SECONDS = 30.0
 _SECRETS_SECONDS = 5.0
 """Nobody waits for the counts, and looking soon would take the processor from those who upload."""
-_MCP_SESSION_IDLE_SECONDS = 3_600
-
-
-@dataclass(frozen=True, slots=True)
-class App:
-    services: Services
-    streams: Streams
-    asgi: ASGIApp
+_TEND_SECONDS = 30.0
 
 
 def open_services(settings: Settings) -> Services:
@@ -137,51 +114,6 @@ def close_services(services: Services) -> None:
     services.core.root.close()
 
 
-def build_app(services: Services) -> App:
-    """The ASGI application. Its lifespan runs the background work; it does not own the root."""
-    settings = services.core.settings
-    streams = Streams()
-    services.core.tokens.on_revoke(streams.end)
-    observer = Observer(services.core, services.status, lambda: streams.event_streams)
-    server = MemoryServer(services, observer)
-    feed = FeedSource(services.core.root, services.core.memories)
-    inner = server.streamable_http_app(
-        json_response=True,
-        session_idle_timeout=_MCP_SESSION_IDLE_SECONDS,
-        max_request_body_size=settings.max_mcp_body_bytes,
-        # The gate has checked Host and Origin of every route already.
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-    )
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        streams.start()
-        async with server.session_manager.run(), background_work(services), anyio.create_task_group() as following:
-            following.start_soon(server.notices.follow)
-            following.start_soon(server.state_notices.follow)
-            following.start_soon(feed.follow)
-            yield
-            following.cancel_scope.cancel()
-
-    starlette = Starlette(
-        routes=[
-            *inner.routes,
-            *StateRoutes(services).all(),
-            *Routes(services).all(),
-            *MemoryRoutes(services).all(),
-            *EnrolRoutes(services).all(),
-            *EventRoutes(services, feed).all(),
-            *ClientFiles(client_folder(), settings).all(),
-            *health_routes(services.status),
-            metrics_route(observer),
-        ],
-        exception_handlers=ERROR_HANDLERS,
-        lifespan=lifespan,
-    )
-    gate = Gate(starlette, settings, services.core.tokens, streams)
-    return App(services, streams, Observed(gate, observer))
-
-
 @contextlib.asynccontextmanager
 async def background_work(services: Services) -> AsyncIterator[None]:
     """Recovery, flushing, scanning and indexing, for as long as somebody is served."""
@@ -194,6 +126,8 @@ async def background_work(services: Services) -> AsyncIterator[None]:
             background.start_soon(_repeat, _EXPIRE_SECONDS, services.core.state.expire)
             background.start_soon(_repeat, _SWEEP_SECONDS, services.core.state.sweep)
             background.start_soon(_repeat, _SECRETS_SECONDS, services.secrets.catch_up)
+            background.start_soon(_repeat, _TEND_SECONDS, services.collaboration.tend)
+            background.start_soon(services.collaboration.tasks.keep_leases)
             yield
             background.cancel_scope.cancel()
     finally:

@@ -16,6 +16,7 @@ from federated_memory.errors import InvalidArgument, InvalidName
 
 WorkspaceId = NewType("WorkspaceId", str)
 SessionId = NewType("SessionId", str)
+RoomName = NewType("RoomName", str)
 DocumentPath = NewType("DocumentPath", str)
 StateKey = NewType("StateKey", str)
 ETag = NewType("ETag", str)
@@ -56,6 +57,11 @@ def parse_session_id(text: str) -> SessionId:
 def parse_memory_id(text: str) -> str:
     """Raises: InvalidName: no memory can have this id."""
     return _parse_id(text, "memory id")
+
+
+def parse_room_name(text: str) -> RoomName:
+    """Raises: InvalidName: as for workspace ids."""
+    return RoomName(_parse_id(text, "room name"))
 
 
 def _parse_id(text: str, what: str) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ NAME = "redaction_rules.json"
 _MOST_NESTED = 8
 _SHORTEST = 8
 _MARK = re.compile(r"\[REDACTED:[a-z-]{1,32}\]")
+_MOST_NAMED = 4096
 _HIDDEN = re.compile(r"\\+u00([2-7][0-9A-Fa-f])")
 _ESCAPE_END = re.compile(rb"(?:\\[nrtbf]|\\u00[0-9a-fA-F]{2}|%[0-9A-Fa-f]{2}|\[[0-9;]{0,7}m)\Z")
 _DECODER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
@@ -47,7 +48,6 @@ class Rule:
         self.ignore_case: bool = told.get("ignore_case", False)
         self.keywords: list[str] = told["keywords"]
         self.gate: str = told.get("gate", "")
-        self.needles = [word.encode() for word in self.keywords]
         self.pattern = _compile(told["pattern"], self.ignore_case)
         self.group: int = told.get("group", 0)
         self.end: bytes = told.get("end", "").encode()
@@ -125,6 +125,9 @@ class SecretScanner:
         # JSON may write "/" as "\/": then a keyword that has one stands nowhere.
         self._line_gate = _compile(rf"{exact}|(?i:{folded})|\\u00[2-7]|\\/", False)
 
+        self._named: dict[str, tuple[Rule, ...]] = {}
+        self._needles, self._rule_of = _needles_of(self._rules.rules)
+
     def findings(self, text: str) -> list[Finding]:
         """Everything in a text such as a Markdown document, in order."""
         found: list[Finding] = []
@@ -199,15 +202,26 @@ class SecretScanner:
         found = [kind for _, kind in self._text(value, depth + 1)]
         if not key or len(key) > 200 or _MARK.fullmatch(value):
             return found
-        name, data = _encoded(key), _encoded(value)
+        named, data = self._rules_named(key), _encoded(value)
+        if not named:
+            return found
         if found and any(start == 0 and end == len(data) for start, end, _ in self._spans(data)):
             return found
-        for rule in self._rules.rules:
-            if rule.key is None or rule.value is None or not rule.key.search(name):
-                continue
-            if rule.value.fullmatch(data) and self._rules.accepts(rule, value):
+        for rule in named:
+            if rule.value is not None and rule.value.fullmatch(data) and self._rules.accepts(rule, value):
                 return [rule.kind]
         return found
+
+    def _rules_named(self, key: str) -> tuple[Rule, ...]:
+        """Those that a field of this name speaks for; the same few names stand in every line."""
+        known = self._named.get(key)
+        if known is None:
+            if len(self._named) >= _MOST_NAMED:
+                self._named.clear()
+            name = _encoded(key)
+            rules = (rule for rule in self._rules.rules if rule.key is not None and rule.key.search(name))
+            known = self._named[key] = tuple(rules)
+        return known
 
     def _plain(self, text: str) -> list[tuple[int, str]]:
         """What was redacted before parts the text, and is no part of a secret."""
@@ -226,11 +240,10 @@ class SecretScanner:
 
     def _spans(self, data: bytes) -> list[Span]:
         """In order; of those that overlap the earlier rule names the kind."""
-        low = data.lower()
+        rules = self._rules.rules
         found: list[Span] = []
-        for index, rule in enumerate(self._rules.rules):
-            if any(needle in (low if rule.ignore_case else data) for needle in rule.needles):
-                found += ((start, end, index) for start, end in self._matches(rule, data))
+        for index in sorted({self._rule_of[number] for number in self._needles.Match(data) or ()}):
+            found += ((start, end, index) for start, end in self._matches(rules[index], data))
         merged: list[Span] = []
         for start, end, index in sorted(found):
             if merged and start < merged[-1][1]:
@@ -262,12 +275,28 @@ class SecretScanner:
             at = max(last, at)
 
 
+def _needles_of(rules: Sequence[Rule]) -> tuple[Any, list[int]]:
+    """The keywords of all rules, looked for at once, and which rule each is of."""
+    needles = re2.Set.SearchSet(_options(False))
+    rule_of: list[int] = []
+    for index, rule in enumerate(rules):
+        for word in rule.keywords:
+            needles.Add(f"(?i:{re2.escape(word)})" if rule.ignore_case else re2.escape(word))
+            rule_of.append(index)
+    needles.Compile()
+    return needles, rule_of
+
+
 def _compile(pattern: str, ignore_case: bool) -> Any:
+    return re2.compile(pattern, _options(ignore_case))
+
+
+def _options(ignore_case: bool) -> Any:
     options = re2.Options()
     options.log_errors = False
     options.case_sensitive = not ignore_case
     options.max_mem = 64 << 20
-    return re2.compile(pattern, options)
+    return options
 
 
 def _encoded(text: str) -> bytes:

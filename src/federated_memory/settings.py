@@ -89,7 +89,13 @@ class Settings(BaseSettings):
     min_free_bytes: int = Field(default=64 * 1024**2, ge=0, description="Writes stop when the disk has less left.")
     scan_interval_seconds: float = Field(default=60, gt=0, description="Pause between looks for files edited by hand.")
     search_timeout_seconds: float = Field(default=10, gt=0, description="A search answers with what it has by then.")
+    progress_seconds: float = Field(
+        default=5, gt=0, description="How often a call that waits for others tells its client that it goes on."
+    )
     binding_days: int = Field(default=30, gt=0, description="How long a binding is good for.")
+    sign_in_idle_seconds: float = Field(
+        default=12 * 3_600, gt=0, description="The web pages sign out who was away for longer."
+    )
     secret_policy: Literal["report", "refuse"] = Field(
         default="report", description="Secrets in what is stored: `report` counts them, `refuse` refuses the write."
     )

@@ -29,7 +29,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.mcpserver.tools import Tool as ServerTool
 from mcp_types import CallToolResult, Tool
 
-from federated_memory.app import build_app, close_services, open_services
+from federated_memory.app import close_services, open_services
+from federated_memory.asgi import build_app
 from federated_memory.auth.caller import Grant
 from federated_memory.logs import TextFormatter
 from federated_memory.service.services import Services

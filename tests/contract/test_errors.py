@@ -96,7 +96,7 @@ def test_a_refusal_over_http_is_a_problem_of_rfc_9457(server: Server, code: str)
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/api/v1/nothing", 404), ("GET", "/", 404), ("GET", "/api/v1/workspaces/a/b/c", 404),
+        ("GET", "/api/v1/nothing", 404), ("GET", "/nothing", 404), ("GET", "/api/v1/workspaces/a/b/c", 404),
         ("DELETE", "/api/v1/workspaces", 405), ("POST", "/api/v1/status", 405), ("PATCH", "/api/v1/workspaces/a", 405),
     ],
 )  # fmt: skip

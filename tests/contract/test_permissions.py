@@ -81,6 +81,10 @@ GET {home}/versions/kept.md     401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  
 GET {home}/sessions             401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 GET {home}/sessions/s1          401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 HEAD {home}/sessions/s1         401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET /sessions                   401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET /sessions/s1                401 401 401 401 | ok  ok  ok  ok  404 ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET {home}/sessions/s1/messages 401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+POST {home}/versions/back.md    401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
 PUT {home}/overview             401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
 PUT {home}/knowledge/new.md     401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
 PUT {home}/sessions/s2          401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
@@ -314,6 +318,7 @@ def route_request(http: Http, row: str, home: Home) -> tuple[str, bytes]:
         "POST /operations/purge": json.dumps(
             {"kind": "session", "workspace_id": home.workspace_id, "key": "s1"}
         ).encode(),
+        "POST {home}/versions/back.md": b'{"version": 1}',
         "PUT {home}/sessions/s2": LINE + LINE,
         "PATCH {home}/sessions/s1": LINE,
     }
@@ -430,7 +435,8 @@ def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
     assert rows == offered
     generic = {
         (method, path.replace("{home}", "/workspaces/{workspace_id}").replace("/kept.md", "/{path:path}")
-         .replace("/new.md", "/{path:path}").replace("/gone.md", "/{path:path}").replace("/s1", "/{session_id}")
+         .replace("/new.md", "/{path:path}").replace("/gone.md", "/{path:path}")
+         .replace("/back.md", "/{path:path}").replace("/s1", "/{session_id}")
          .replace("/s2", "/{session_id}").replace("/tokens/spare", "/tokens/{name}")
          .replace("{invited}", "{invitation_id}").replace("{kept}", "{memory_id}").replace("{gone}", "{memory_id}"))
         for method, given in routes
@@ -452,8 +458,8 @@ def test_health_is_open_to_everybody(shared: Server, path: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        b"/", b"/healthz/", b"//healthz", b"/healthz/../api/v1/status", b"/HEALTHZ", b"/readyz/x", b"/mcp/",
-        b"/api/v1/workspaces/", b"/nothing",
+        b"//", b"//w/x", b"/W/x", b"/healthz/", b"//healthz", b"/healthz/../api/v1/status", b"/HEALTHZ", b"/readyz/x",
+        b"/mcp/", b"/api/v1/workspaces/", b"/nothing",
         b"/client", b"/client/", b"/client/config.json", b"/client/../api/v1/status", b"/client/memory_sync.py/x",
         b"/client//install.sh", b"/CLIENT/install.sh", b"/api/v1/enroll/", b"/api/v1/invitations",
         b"/%68ealthz/../mcp", b"/healthz%2f..%2fmcp",

@@ -19,7 +19,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 
-from federated_memory import app
+from federated_memory import asgi
 from federated_memory.cli.main import main
 from federated_memory.service.observer import Observer
 from federated_memory.service.services import Services
@@ -133,5 +133,5 @@ def test_prompt_with_image() -> list[Any]:
 
 
 if __name__ == "__main__":
-    app.MemoryServer = FixtureServer  # type: ignore[misc]
+    asgi.MemoryServer = FixtureServer  # type: ignore[misc]
     sys.exit(main())

@@ -13,9 +13,11 @@ PACKAGE = Path(__file__).parents[2] / "src" / "federated_memory"
 LAYERS: list[set[str]] = [
     {"__main__"},
     {"cli"},
-    {"app"},
+    {"asgi"},
+    {"pages"},
     {"tools", "web", "client"},
     {"boundary"},
+    {"app"},
     {"service", "operate"},
     {"search"},
     {"index"},

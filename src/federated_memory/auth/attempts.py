@@ -33,8 +33,8 @@ class Attempts:
                 return
             wait = math.ceil(failures[0] + self._seconds - now)
         raise RateLimited(
-            "Too many wrong codes from this address",
-            hint=f"Wait {wait} seconds; ask for a new invitation if this one is not valid",
+            "Too many wrong tries from this address",
+            hint=f"Wait {wait} seconds; ask for a new one if what you have is not valid",
             retry_after_seconds=wait,
         )
 

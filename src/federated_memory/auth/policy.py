@@ -114,6 +114,19 @@ class Policy:
             )  # fmt: skip
         return workspace
 
+    def person(self, caller: Caller, workspace_id: str) -> Workspace:
+        """The workspace that a person names on a page, for a token that may write it.
+
+        A binding keeps an agent from another one's workspace by accident; a person has chosen it by its name.
+
+        Raises:
+            Forbidden: Outside the token's rights. NotFound: no such workspace.
+        """
+        self.ensure_role(caller, WRITERS)
+        workspace = self.reader(caller, workspace_id)
+        self.ensure_may_write(caller, workspace)
+        return workspace
+
     def uploader(self, caller: Caller, workspace_id: str, write_token: str | None) -> Workspace:
         """Raises: Forbidden: outside the token's rights, or a wrong write token. NotFound: no such workspace."""
         self.ensure_role(caller, UPLOADERS)
@@ -132,6 +145,16 @@ class Policy:
                 Forbidden(f"Writing {workspace_id} takes its write token", hint="Registering it first gave one"),
             )  # fmt: skip
         return workspace
+
+    def may_write(self, caller: Caller, workspace: Workspace) -> bool:
+        """Whether a person with this token is offered what changes the workspace; nothing is logged."""
+        machine = caller.grant.machine
+        return (
+            caller.role in WRITERS
+            and caller.grant.writes(workspace.workspace_id)
+            and (not machine or fold(machine) == fold(workspace.machine))
+            and not workspace.archived_at
+        )
 
     def ensure_may_write(self, caller: Caller, workspace: Workspace) -> None:
         """Raises: Forbidden: outside the token's write globs or machine, or archived."""

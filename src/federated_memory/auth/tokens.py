@@ -191,6 +191,17 @@ class Tokens:
                     found = named.grant
         return found
 
+    def grant_of(self, fingerprint: str) -> Grant | None:
+        """What the token with that fingerprint gives now; None once it is revoked, expired or unknown."""
+        for _, grant in self._fixed:
+            if hmac.compare_digest(grant.fingerprint, fingerprint):
+                return grant
+        for named in self._named.values():
+            if hmac.compare_digest(named.sha256[:32], fingerprint):
+                is_over = named.revoked_at or (named.expires_at is not None and named.expires_at <= time.time())
+                return None if is_over else named.grant
+        return None
+
     def create(
         self,
         name: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -9,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
-
-from pydantic import ValidationError
+from urllib.parse import urlsplit
 
 from federated_memory.cli.link import Link, NotAdmitted, Unreachable
-from federated_memory.errors import Forbidden, Locked, NotFound, Unavailable
+from federated_memory.cli.output import Progress
+from federated_memory.cli.remote import PAGE, PAGE_BYTES, Remote, given_of
+from federated_memory.errors import Forbidden, Locked, NotFound
 from federated_memory.operate.serving import read_control
 from federated_memory.service.results import (
     IndexStatus,
@@ -25,22 +26,18 @@ from federated_memory.service.results import (
     Status,
     TokenCreated,
     TokenRow,
-    WorkspaceList,
     WorkspaceRow,
 )
 from federated_memory.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
     from federated_memory.auth.caller import Caller
+    from federated_memory.cli.calls import Call
     from federated_memory.service.services import Services
 
 _Result = TypeVar("_Result", bound=Result)
 
-_PAGE, _PAGE_BYTES = 1000, 4 * 1024**2
 _LOCK_TRIES, _LOCK_PAUSE_SECONDS = 15, 0.2
-_POLL_SECONDS = 0.2
-_LONG_SECONDS = 3_600.0
-"""For work that takes as long as the root is large."""
 
 
 class Backend(Protocol):
@@ -87,6 +84,14 @@ class Backend(Protocol):
 
     def operate(self, action: str, **arguments: object) -> dict[str, Any]:
         """One of `service.operations`; paths in its answer are of the machine that holds the root."""
+        ...
+
+    def ask(self, call: Call[_Result], **given: object) -> _Result:
+        """One of `cli.calls`; arguments that are None or empty count as absent."""
+        ...
+
+    def content(self, workspace_id: str, path: str | None, version: int | None) -> tuple[str, int, bytes]:
+        """Etag, version and bytes of a document, or (path None) of the overview."""
         ...
 
     def __enter__(self) -> Backend: ...
@@ -181,98 +186,6 @@ def _owner_of(path: Path) -> int:
     return path.stat().st_uid
 
 
-class Remote:
-    """A running server, over HTTP."""
-
-    def __init__(self, link: Link, pid: int) -> None:
-        self.link = link
-        self.url = link.url
-        self.pid = pid
-
-    def is_memory_server(self) -> bool:
-        """Asked without the token. Raises: Unreachable."""
-        status, data = self.link.exchange("GET", "/healthz", is_anonymous=True)
-        return status == 200 and data == b'{"status":"ok"}'
-
-    def status(self) -> Status:
-        return _parsed(Status, self.link.get("/api/v1/status"))
-
-    def reindex(self, progress: Callable[[int, int], None]) -> IndexStatus:
-        found = _parsed(IndexStatus, self.link.call("POST", "/api/v1/reindex"))
-        while found.state == "building":
-            progress(found.done, found.total)
-            time.sleep(_POLL_SECONDS)
-            found = self.status().index or found
-        return found
-
-    def workspaces(self, *, machine: str, tool: str, project: str) -> list[WorkspaceRow]:
-        asked = {"machine": machine, "tool": tool, "project": project, "limit": str(_PAGE)}
-        asked["max_bytes"] = str(_PAGE_BYTES)
-        found: list[WorkspaceRow] = []
-        while True:
-            page = _parsed(WorkspaceList, self.link.get("/api/v1/workspaces?" + urlencode(asked)))
-            found += page.workspaces
-            if page.next_cursor is None:
-                return found
-            asked["cursor"] = page.next_cursor
-
-    def workspace(self, workspace_id: str) -> WorkspaceRow:
-        return _parsed(WorkspaceRow, self.link.get(f"/api/v1/workspaces/{_segment(workspace_id)}"))
-
-    def reissue(self, workspace_id: str) -> Registered:
-        return _parsed(Registered, self.link.call("POST", f"/api/v1/workspaces/{_segment(workspace_id)}/reissue", {}))
-
-    def tokens(self) -> list[TokenRow]:
-        return [_parsed(TokenRow, row) for row in self.link.get("/api/v1/tokens")["tokens"]]
-
-    def create_token(
-        self,
-        name: str,
-        role: str,
-        *,
-        read: list[str],
-        write: list[str],
-        machine: str,
-        expires: str,
-        scopes: dict[str, list[str]],
-    ) -> TokenCreated:
-        body: dict[str, object] = {
-            "name": name,
-            "role": role,
-            "read": read,
-            "write": write,
-            "machine": machine,
-            "expires": expires,
-        }
-        body |= scopes
-        return _parsed(TokenCreated, self.link.call("POST", "/api/v1/tokens", body))
-
-    def revoke_token(self, name: str) -> TokenRow:
-        return _parsed(TokenRow, self.link.call("DELETE", f"/api/v1/tokens/{_segment(name)}"))
-
-    def invite(self, machine: str, *, read: list[str], expires: str, pin: bool) -> Invited:
-        body = {"machine": machine, "read": read, "expires": expires, "pin": pin}
-        return _parsed(Invited, self.link.call("POST", "/api/v1/invitations", body))
-
-    def invitations(self) -> list[InvitationRow]:
-        return [_parsed(InvitationRow, row) for row in self.link.get("/api/v1/invitations")["invitations"]]
-
-    def withdraw(self, invitation_id: str) -> InvitationRow:
-        return _parsed(InvitationRow, self.link.call("DELETE", f"/api/v1/invitations/{_segment(invitation_id)}"))
-
-    def operate(self, action: str, **arguments: object) -> dict[str, Any]:
-        found: dict[str, Any] = self.link.call(
-            "POST", f"/api/v1/operations/{_segment(action)}", arguments, timeout_seconds=_LONG_SECONDS
-        )
-        return found
-
-    def __enter__(self) -> Remote:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
 class Local:
     """A root that no server holds; ours until the command ends."""
 
@@ -311,7 +224,7 @@ class Local:
         cursor: str | None = None
         while True:
             page = self._services.workspaces.list(
-                self._caller, **wanted, limit=_PAGE, cursor=cursor, max_bytes=_PAGE_BYTES
+                self._caller, **wanted, limit=PAGE, cursor=cursor, max_bytes=PAGE_BYTES
             )
             found += page.workspaces
             cursor = page.next_cursor
@@ -368,6 +281,24 @@ class Local:
         self._told(f"operation {action}")
         return found
 
+    def ask(self, call: Call[_Result], **given: object) -> _Result:
+        if call.needs_index:
+            self._follow()
+        found = call.here(self._services, self._caller, given_of(given))
+        if call.method != "GET":
+            self._told(call.path)
+        return found
+
+    def content(self, workspace_id: str, path: str | None, version: int | None) -> tuple[str, int, bytes]:
+        return self._services.knowledge.content(self._caller, workspace_id, path, version)
+
+    def _follow(self) -> None:
+        """Bring the index up to date, as a server does behind its answers; one that cannot be is only slower."""
+        from federated_memory.index.file import IndexFull, IndexUnusable
+
+        with Progress("making the search index") as bar, contextlib.suppress(IndexFull, IndexUnusable):
+            self._services.core.index.catch_up(bar.show)
+
     def _told(self, what: str) -> None:
         """For the audit log: what a running server writes there itself."""
         self._services.core.audit.write(who="local", role="admin", address="", what=what, outcome="ok", request="")
@@ -379,16 +310,3 @@ class Local:
         from federated_memory.app import close_services
 
         close_services(self._services)
-
-
-def _segment(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _parsed(kind: type[_Result], found: object) -> _Result:
-    try:
-        return kind.model_validate(found)
-    except ValidationError as error:
-        raise Unavailable(
-            f"The server's answer is no {kind.__name__} that this version knows", hint="Use the version of the server"
-        ) from error

@@ -12,7 +12,7 @@ from federated_memory.errors import FederatedMemoryError, InvalidArgument
 from federated_memory.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Remote
+    from federated_memory.cli.remote import Remote
     from federated_memory.operate.diagnosis import Row
 
 EXIT_CODES = {"ok": 0, "warn": 1, "fail": 2}

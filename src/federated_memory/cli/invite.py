@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from federated_memory.cli.output import json_option, plain, print_json, print_line, print_table
 from federated_memory.errors import InvalidArgument
-from federated_memory.settings import Settings, is_loopback, load_settings
-
-if TYPE_CHECKING:
-    from federated_memory.service.results import Invited
+from federated_memory.settings import Settings, load_settings
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,13 +40,14 @@ def run(options: argparse.Namespace) -> int:
     if not options.machine:
         raise InvalidArgument("Which machine?", hint="Name it: federated-memory invite laptop")
     from federated_memory.cli.backend import open_backend
+    from federated_memory.service.invitation_lines import InvitationLines, warnings_of
 
     settings = load_settings()
     with open_backend(settings) as backend:
         made = backend.invite(options.machine, read=options.read, expires=options.expires, pin=options.pin)
         here = backend.url
-    lines = Lines.of(made, made.url or here or _own_url(settings))
-    warnings = [*made.notes, *_warnings(lines.origin, is_served=bool(here))]
+    lines = InvitationLines.of(made, made.url or here or _own_url(settings))
+    warnings = [*made.notes, *warnings_of(lines.origin, is_served=bool(here))]
     if options.json:
         shown = {**made.as_dict(), "url": lines.origin, "invitation": lines.invitation, "notes": warnings}
         print_json({**shown, "commands": {"sh": lines.shell, "powershell": lines.powershell}})
@@ -69,63 +63,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """What is run on the other machine. Nothing in them is stored anywhere."""
-
-    origin: str
-    invitation: str
-    shell: str
-    powershell: str
-
-    @classmethod
-    def of(cls, made: Invited, origin: str) -> Lines:
-        secret = f"{made.code}.{made.fingerprint}" if made.fingerprint else made.code
-        invitation = f"{origin}/#{secret}"
-        # A key pin is checked also where -k leaves the certificate's issuer unchecked.
-        flags = ["-fsSk", "--pinnedpubkey", made.pin] if made.pin else ["-fsS"]
-        more = ["--invite", invitation, *(["--pin", made.pin] if made.pin else [])]
-        if origin.startswith("http://") and not _is_here(origin):
-            more.append("--allow-http")
-        file = '"$env:TEMP\\memory-install.ps1"'
-        return cls(
-            origin=origin,
-            invitation=invitation,
-            shell=f"curl {shlex.join([*flags, f'{origin}/client/install.sh'])} | sh -s -- {shlex.join(more)}",
-            powershell=f"curl.exe {_for_powershell([*flags, f'{origin}/client/install.ps1'])} -o {file}; "
-            f"if ($LASTEXITCODE -eq 0) {{ powershell -NoProfile -ExecutionPolicy Bypass -File {file} "
-            f"{_for_powershell(more)} }}",
-        )
-
-
-def _for_powershell(arguments: list[str]) -> str:
-    """Single-quoted, where nothing is special but the quote itself; plain flags as they are."""
-    return " ".join(
-        argument if argument.replace("-", "").isalnum() else "'" + argument.replace("'", "''") + "'"
-        for argument in arguments
-    )
-
-
 def _own_url(settings: Settings) -> str:
     host = settings.host.strip("[]")
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
-def _is_here(origin: str) -> bool:
-    return is_loopback(urlsplit(origin).hostname or "")
-
-
-def _warnings(origin: str, *, is_served: bool) -> list[str]:
-    found = []
-    if not is_served:
-        found.append("no server runs on this root: start it before the line is run")
-    if _is_here(origin):
-        found.append(f"other machines cannot reach {origin}: set PUBLIC_URL to an address that they can, and restart")
-    elif origin.startswith("http://"):
-        found.append(f"tokens and transcripts travel unencrypted to {origin}: put TLS in front, or stay in a VPN")
-    return found
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from email.message import Message
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,7 +48,10 @@ class Link:
     def get(self, path: str) -> Any:
         return self.call("GET", path)
 
-    def call(self, method: str, path: str, body: object = None, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> Any:
+    def call(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> Any:  # fmt: skip
         """The JSON of the answer.
 
         Raises:
@@ -54,35 +59,50 @@ class Link:
             NotAdmitted: The token is not one of the server's.
             FederatedMemoryError: What the server answered.
         """
-        status, data = self.exchange(method, path, body, timeout_seconds=timeout_seconds)
-        try:
-            found = json.loads(data)
-        except ValueError:
-            found = None
+        status, _, data = self._exchange(method, path, body, headers or {}, timeout_seconds)
+        found = _json(data)
         if 200 <= status < 300 and found is not None:
             return found
         raise _error_of(self.url + path, status, found)
 
-    def exchange(
-        self, method: str, path: str, body: object = None, *, is_anonymous: bool = False,
-        timeout_seconds: float = _TIMEOUT_SECONDS,
-    ) -> tuple[int, bytes]:  # fmt: skip
+    def fetch(self, path: str) -> tuple[Message, bytes]:
+        """Headers and body of an answer that is no JSON. Raises: as `call`."""
+        status, headers, data = self._exchange("GET", path, None, {}, _TIMEOUT_SECONDS)
+        if 200 <= status < 300:
+            return headers, data
+        raise _error_of(self.url + path, status, _json(data))
+
+    def send(self, method: str, path: str, data: bytes, headers: Mapping[str, str]) -> Any:
+        """The JSON of the answer to a body that is none. Raises: as `call`."""
+        status, _, answer = self._exchange(method, path, data, headers, _TIMEOUT_SECONDS)
+        found = _json(answer)
+        if 200 <= status < 300 and found is not None:
+            return found
+        raise _error_of(self.url + path, status, found)
+
+    def exchange(self, method: str, path: str, *, is_anonymous: bool = False) -> tuple[int, bytes]:
         """Status and body, whatever they are; `is_anonymous`: without the token. Raises: Unreachable."""
-        headers = dict(self._headers)
-        if is_anonymous:
-            headers.pop("Authorization", None)
-        data = None
-        if body is not None:
-            data = json.dumps(body).encode()
+        headers = {"Authorization": ""} if is_anonymous else {}
+        status, _, data = self._exchange(method, path, None, headers, _TIMEOUT_SECONDS)
+        return status, data
+
+    def _exchange(
+        self, method: str, path: str, body: object, more: Mapping[str, str], timeout_seconds: float
+    ) -> tuple[int, Message, bytes]:
+        """Bytes are sent as they are, anything else as JSON; a header that is empty is not sent."""
+        headers = {**self._headers, **more}
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if data is not None and data is not body:
             headers["Content-Type"] = "application/json"
         try:
-            request = urllib.request.Request(self.url + path, data, headers, method=method)
+            sent = {name: value for name, value in headers.items() if value}
+            request = urllib.request.Request(self.url + path, data, sent, method=method)
             try:
                 with self._opener.open(request, timeout=timeout_seconds) as answer:
-                    return answer.status, answer.read()
+                    return answer.status, answer.headers, answer.read()
             except urllib.error.HTTPError as answer:
                 with answer:
-                    return answer.code, answer.read()
+                    return answer.code, answer.headers, answer.read()
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(f"No server answers at {self.url} ({_said(reason)})", hint="Is it running?") from error
@@ -92,6 +112,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect could carry the token to another host; the status alone says enough."""
 
     def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
         return None
 
 

@@ -11,39 +11,30 @@ from federated_memory import __version__
 from federated_memory.cli import (
     backup,
     check,
+    completion,
     doctor,
     exchange,
+    find,
     init,
     invite,
     mcp,
     migrate,
+    read,
     reindex,
     serve,
     status,
     tend,
     token,
     up,
+    versions,
     workspace,
 )
 from federated_memory.errors import FederatedMemoryError
 
 VERBS = (
-    serve,
-    up,
-    init,
-    invite,
-    doctor,
-    status,
-    token,
-    workspace,
-    check,
-    reindex,
-    mcp,
-    backup,
-    tend,
-    exchange,
-    migrate,
-)
+    serve, up, init, find, read, versions, status, invite, token, workspace, exchange, mcp, doctor, check, reindex,
+    backup, tend, migrate, completion,
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

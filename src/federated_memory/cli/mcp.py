@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 
 from federated_memory.cli.client_script import CLIENTS, install_arguments, run_client
+from federated_memory.cli.place import host_name
 from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.settings import Settings, load_settings
 
@@ -62,11 +62,6 @@ def run_stdio(options: argparse.Namespace) -> int:
 
     serve_stdio(load_settings(), machine=options.machine or host_name(), tool=options.tool, ca_file=options.ca_file)
     return 0
-
-
-def host_name() -> str:
-    """This machine's own short name."""
-    return socket.gethostname().split(".")[0] or "machine"
 
 
 def _url_here(settings: Settings) -> str:

@@ -15,7 +15,10 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from types import TracebackType
+from typing import Literal, NoReturn
 
+Style = Literal["bold", "dim", "name", "added", "removed", "mark"]
+_STYLES = {"bold": "1", "dim": "2", "name": "36", "added": "32", "removed": "31", "mark": "1;33"}
 _GAP = "  "
 _LEAST_COLUMN = 8
 _BAR = 30
@@ -30,12 +33,36 @@ def json_option() -> argparse.ArgumentParser:
 
 def print_json(value: object) -> None:
     """One JSON value, ASCII only, so that no terminal and no locale can spoil it."""
-    _emit(json.dumps(value, indent=2))
+    print_raw(json.dumps(value, indent=2))
 
 
 def print_line(text: str = "") -> None:
     """One line of text, whatever it holds."""
-    _emit(plain(text))
+    print_raw(plain(text))
+
+
+def print_text(text: str) -> None:
+    """Text of many lines: exactly as it is when piped; on a terminal without what could steer it."""
+    if sys.stdout.isatty():
+        for line in text.split("\n") if not text.endswith("\n") else text[:-1].split("\n"):
+            print_raw(plain(line.replace("\t", "    ")))
+        return
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _end_quietly()
+
+
+def styled(text: str, style: Style) -> str:
+    """For a terminal that shows colours; as it is elsewhere, and where NO_COLOR is set."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and _is_coloured() else text
+
+
+def print_styled(text: str, style: Style) -> None:
+    """`print_line`, in a style."""
+    print_raw(styled(plain(text), style))
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
@@ -43,7 +70,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     rows = [(name, plain(value)) for name, value in pairs]
     width = max((_width(name) for name, _ in rows), default=0)
     for name, value in rows:
-        _emit(f"{_padded(name, width)}{_GAP}{value}".rstrip())
+        print_raw(f"{_padded(name, width)}{_GAP}{value}".rstrip())
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -61,11 +88,14 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
             for at, width in enumerate(widths)
         ]
         widths = _fitted(widths, least, shutil.get_terminal_size().columns)
-    for row in cells:
+    for number, row in enumerate(cells):
         parts = [
             _padded(_cut(cell, width), width, right) for cell, width, right in zip(row, widths, is_number, strict=True)
         ]
-        _emit(_GAP.join(parts).rstrip())
+        if number == 0:
+            print_raw(styled(_GAP.join(parts).rstrip(), "bold"))
+        else:
+            print_raw(_GAP.join([styled(parts[0], "name"), *parts[1:]]).rstrip())
 
 
 def plain(text: str) -> str:
@@ -121,13 +151,23 @@ class Progress:
             print("\r" + line, end="", file=sys.stderr, flush=True)
 
 
-def _emit(text: str) -> None:
+def print_raw(text: str) -> None:
+    """One line whose text was made safe already."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         print(text.encode(encoding, "replace").decode(encoding), flush=True)
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+    except BrokenPipeError:
+        _end_quietly()
+
+
+def _end_quietly() -> NoReturn:
+    """Whoever reads has seen enough, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def _is_coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _width(text: str) -> int:

@@ -20,7 +20,7 @@ from federated_memory.operate.serving import inode_of
 from federated_memory.settings import EXAMPLE_TOKENS, Settings, load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.app import App
+    from federated_memory.asgi import App
     from federated_memory.service.services import Services
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    from federated_memory.app import build_app, close_services, open_services
+    from federated_memory.app import close_services, open_services
+    from federated_memory.asgi import build_app
     from federated_memory.logs import set_up_logs
 
     settings = load_settings()
@@ -164,7 +165,9 @@ def _serve(app: App, listener: socket.socket, stop: _Stop) -> None:
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # Open streams never end by themselves; whatever else is under way gets the drain time.
+            # Who waits for others is answered now, and open streams never end by themselves; whatever else is under way
+            # gets the drain time.
+            app.services.collaboration.waiting.stop()
             app.streams.end_event_streams()
             over = asyncio.get_running_loop().call_later(_DRAIN_SECONDS, app.streams.stop)
             try:

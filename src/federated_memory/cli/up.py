@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from federated_memory.cli.client_script import CLIENTS, install_arguments, run_client
-from federated_memory.cli.mcp import host_name
 from federated_memory.cli.output import plain, print_line
+from federated_memory.cli.place import host_name
 from federated_memory.errors import InvalidArgument, Unavailable
 from federated_memory.operate.serving import read_generated_token
 from federated_memory.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Remote
+    from federated_memory.cli.remote import Remote
     from federated_memory.operate.user_service import UserService
 
 _START_SECONDS, _POLL_SECONDS = 60.0, 0.1

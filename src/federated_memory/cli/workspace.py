@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from federated_memory.cli.output import counted, json_option, print_json, print_line, print_pairs, print_table
 from federated_memory.settings import load_settings
+
+if TYPE_CHECKING:
+    from federated_memory.cli.backend import Backend
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,7 +59,11 @@ def run_list(options: argparse.Namespace) -> int:
     from federated_memory.cli.backend import open_backend
 
     with open_backend(load_settings()) as backend:
-        rows = backend.workspaces(machine=options.machine, tool=options.tool, project=options.project)
+        return print_workspaces(backend, options)
+
+
+def print_workspaces(backend: Backend, options: argparse.Namespace) -> int:
+    rows = backend.workspaces(machine=options.machine, tool=options.tool, project=options.project)
     if options.json:
         print_json([row.as_dict() for row in rows])
     elif not rows:

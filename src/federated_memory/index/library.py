@@ -47,10 +47,11 @@ class Source:
     unread: int
     worth: int
     segments: list[Segment] = field(default_factory=list)
+    rows: int = 0
 
-    @property
-    def rows(self) -> int:
-        return sum(len(segment.shapes) for segment in self.segments)
+    def hold(self, segments: list[Segment]) -> None:
+        self.segments = segments
+        self.rows = sum(len(segment.shapes) for segment in segments)
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -69,16 +70,19 @@ class Library:
         self.unread: set[int] = set()
         """Sources of which not everything is indexed."""
         self.workspaces: set[str] = set()
+        self.kinds: set[str] = set()
         self._by_id: dict[int, Segment] = {}
 
-    def refresh(self, connection: sqlite3.Connection) -> None:
+    def refresh(self, connection: sqlite3.Connection) -> int:
+        """Take in what is new; returns the generation that the connection sees."""
         sql = "SELECT coalesce(max(value), 0) FROM meta WHERE key = 'generation'"
         (generation,) = connection.execute(sql).fetchone()
         if generation <= self.generation:
-            return
+            return int(generation)
         self._take_sources(connection)
         self._take_segments(connection)
         self.generation = generation
+        return int(generation)
 
     def _take_sources(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute(
@@ -93,6 +97,7 @@ class Library:
                 self.by_key[known.workspace_id, known.kind, known.key] = known
             known.etag, known.title, known.at, known.ended_at, known.unread, known.worth = row[4:]
             self.workspaces.add(known.workspace_id)
+            self.kinds.add(known.kind)
             if known.unread and known.etag:
                 self.unread.add(known.id)
             else:
@@ -108,7 +113,7 @@ class Library:
             known = self._by_id.get(number)
             if known is not None:
                 if source_id == 0 and known.source is not None:
-                    known.source.segments = [one for one in known.source.segments if one is not known]
+                    known.source.hold([one for one in known.source.segments if one is not known])
                     known.source = None
             elif source_id:
                 source = self.sources[source_id]
@@ -116,7 +121,7 @@ class Library:
                 numbers.frombytes(lines)
                 segment = Segment(source, first_row, first_at, last_at, numbers, shapes)
                 self._by_id[number] = segment
-                source.segments = [*source.segments, segment]
+                source.hold([*source.segments, segment])
                 self.segments.append(segment)
                 self.starts.append(first_row)
 

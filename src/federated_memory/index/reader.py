@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
+
+import orjson
 
 from federated_memory.index.file import IndexFile
 from federated_memory.index.library import Library, Segment, Source
@@ -50,15 +52,17 @@ class Index:
                 if self._incarnation != self.file.incarnation:
                     self._library, self._incarnation = Library(), self.file.incarnation
                 library = self._library
-                library.refresh(connection)
+                generation = library.refresh(connection)
             connection.set_progress_handler(lambda: int(is_spent()), _HANDLER_STEPS)
-            yield View(connection, library)
+            yield View(connection, library, generation)
 
 
 class View:
-    def __init__(self, connection: sqlite3.Connection, library: Library) -> None:
+    def __init__(self, connection: sqlite3.Connection, library: Library, generation: int) -> None:
         self._connection = connection
         self.library = library
+        self.generation = generation
+        """What this moment is; the library may be ahead of it, as other searches bring it up to date."""
 
     def meta(self, key: str) -> object:
         row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -70,23 +74,9 @@ class View:
         rows = self._connection.execute("SELECT rowid FROM heads WHERE heads MATCH ? LIMIT ?", (match, limit))
         return [row[0] for row in rows]
 
-    def rows(self, table: Table, expression: str, scope: RowScope, limit: int) -> Found:
-        """At most `limit` rows that hold the term, newest first, within the scope."""
-        found: list[int] = []
-        scanned, oldest = 0, 0
-        for low, high in scope.ranges:
-            sql = f"SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC"
-            with closing(self._connection.execute(sql, (expression, low, high))) as cursor:
-                while batch := cursor.fetchmany(min(_FETCH, limit + 1)):
-                    rows = [row[0] for row in batch]
-                    scanned += len(rows)
-                    oldest = rows[-1]
-                    found += rows if scope.allowed is None else scope.keep(rows)
-                    if len(found) > limit:
-                        span = max(1, scope.highest - oldest + 1)
-                        whole = max(1, scope.highest - scope.lowest + 1)
-                        return Found(found[:limit], False, max(limit + 1, round(len(found) * whole / span)))
-        return Found(found, True, len(found))
+    def rows(self, table: Table, expression: str, scope: RowScope) -> Rows:
+        """The rows that hold the term, newest first, within the scope; read as far as they are asked for."""
+        return Rows(self._connection, table, expression, scope)
 
     def grams(self, texts: Sequence[str], scope: RowScope, most: int) -> list[int] | None:
         """Rows that may hold all of these texts, newest first; None when they are too many or nothing tells."""
@@ -106,31 +96,73 @@ class View:
         return found
 
 
+class Rows:
+    """The rows of one term, as far as they were read.
+
+    SQLite hands over each batch as one JSON text: row by row, Python's part would take longer than the search.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, table: Table, expression: str, scope: RowScope) -> None:
+        self._connection = connection
+        self._expression = expression
+        self._scope = scope
+        self._sql = (
+            "SELECT json_group_array(row) FROM (SELECT rowid AS row FROM"
+            f" {table} WHERE {table} MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT ?)"
+        )
+        self._left = scope.ranges[::-1]
+        self._found: list[int] = []
+        self._oldest = 0
+
+    def newest(self, limit: int) -> Found:
+        """At most so many of them; asked again with a higher limit, it goes on where it was."""
+        scope = self._scope
+        while len(self._found) <= limit and self._left:
+            low, high = self._left.pop()
+            most = max(_FETCH, limit + 1 - len(self._found))
+            (text,) = self._connection.execute(self._sql, (self._expression, low, high, most)).fetchone()
+            rows: list[int] = orjson.loads(text)
+            rows.sort(reverse=True)  # they are; SQLite does not promise it
+            if len(rows) == most and rows[-1] > low:
+                self._left.append((low, rows[-1] - 1))
+            if rows:
+                self._oldest = rows[-1]
+                self._found += rows if scope.allowed is None else scope.keep(rows)
+        if len(self._found) <= limit:
+            return Found(self._found, True, len(self._found))
+        span = max(1, scope.highest - self._oldest + 1)
+        whole = max(1, scope.highest - scope.lowest + 1)
+        return Found(self._found[:limit], False, max(limit + 1, round(len(self._found) * whole / span)))
+
+
 class RowScope:
     """Which rows count: those of some sources, of some speakers; all ranges of row numbers, newest first."""
 
-    def __init__(self, library: Library, wanted: Callable[[Source], bool] | None, speakers: frozenset[int]) -> None:
-        """`wanted` None: every source. `speakers` empty: every speaker."""
+    def __init__(
+        self,
+        library: Library,
+        wanted: Callable[[Source], bool] | None,
+        speakers: frozenset[int],
+        kinds: Collection[str] = (),
+    ) -> None:
+        """`wanted` None: every source. `speakers` empty: every speaker. `kinds`, if any: of these, for `count`."""
         self._library = library
         self._speakers = speakers
         starts, segments = library.starts, library.segments
         top = segments[-1].last_row if segments else 0
+        sources = [source for source in list(library.sources.values()) if source.etag]
         self.allowed: set[int] | None = None
         self.ranges: list[tuple[int, int]] = [(starts[0], top)] if starts else []
         if wanted is not None:
-            self.allowed = {source.id for source in list(library.sources.values()) if source.etag and wanted(source)}
+            sources = [source for source in sources if wanted(source)]
+            self.allowed = {source.id for source in sources}
             self.ranges = self._ranges_of(self.allowed)
         elif speakers:
-            self.allowed = {source.id for source in list(library.sources.values()) if source.etag}
+            self.allowed = {source.id for source in sources}
         self.lowest = self.ranges[-1][0] if self.ranges else 0
         self.highest = self.ranges[0][1] if self.ranges else 0
-
-    @property
-    def count(self) -> int:
-        """How many rows there are, about."""
-        if self.allowed is None:
-            return self.highest - self.lowest + 1
-        return sum(self._library.sources[number].rows for number in self.allowed)
+        self.count = sum(source.rows for source in sources if not kinds or source.kind in kinds)
+        """How many rows there are."""
 
     def _ranges_of(self, allowed: set[int]) -> list[tuple[int, int]]:
         """What their segments span, newest first; small gaps are bridged, and many ranges become one."""

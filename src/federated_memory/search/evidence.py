@@ -15,7 +15,9 @@ _FEW_ROWS = 2_000
 _ALL_ROWS = 20_000
 _LEAST_ROWS = 2_500
 _MOST_HEADS = 5_000
+_NO_LIMIT = 2**31
 _SHORT = 2
+_NAME_SHARE = 1.0
 _BASE = 1.0
 """What a term counts however many rows hold it: in a small memory rarity says little."""
 
@@ -51,9 +53,13 @@ def gather(
         for number, found in enumerate(_rows(view, table, terms, expressions, scope, evidence.capped)):
             counts[number] += found.total
             _add(evidence.rows, found.rows, 1 << number)
+    shares = [1.0] * len(terms)
     speakers = " OR ".join(term.speaker for term in terms if term.speaker)
     if speakers and "spoken" in tables:
-        evidence.said.update(view.rows("spoken", speakers, scope, MOST_ROWS).rows)
+        evidence.said.update(view.rows("spoken", speakers, scope).newest(MOST_ROWS).rows)
+        for number, term in enumerate(terms) if evidence.said else ():
+            if term.speaker and view.rows("spoken", term.speaker, scope).newest(1).rows:
+                shares[number] = _NAME_SHARE
     for number, expression in enumerate(expressions):
         for column, heads in (("title", evidence.titles), ("facts", evidence.facts)):
             found_heads = view.heads("title" if column == "title" else "facts", expression, _MOST_HEADS)
@@ -62,7 +68,9 @@ def gather(
             if not counts[number]:
                 counts[number] = len(found_heads)
     rarity = weights_of(Terms(tuple(terms), ()), counts, scope.count)
-    evidence.weights = tuple(weight + _BASE * term.weight for weight, term in zip(rarity, terms, strict=True))
+    evidence.weights = tuple(
+        share * (weight + _BASE * term.weight) for weight, term, share in zip(rarity, terms, shares, strict=True)
+    )
     return evidence
 
 
@@ -78,18 +86,20 @@ def _rows(
     view: View, table: Table, terms: Sequence[Term], expressions: Sequence[str], scope: RowScope, capped: list[str]
 ) -> list[Found]:
     """The rows of each term: all of a rare one's, of common ones the newest."""
-    most = _FEW_ROWS if table == "spoken" else 2**31
-    found = [view.rows(table, expression, scope, most) for expression in expressions]
+    most = _FEW_ROWS if table == "spoken" else _NO_LIMIT
+    reading = [view.rows(table, expression, scope) for expression in expressions]
+    found = [rows.newest(most) for rows in reading]
     for number, term in enumerate(terms):
         if not found[number].rows and len(term.text) <= _SHORT and term.match == f'"{term.text}"':
-            found[number] = view.rows(table, f"{term.match}*", scope, most)
+            reading[number] = view.rows(table, f"{term.match}*", scope)
+            found[number] = reading[number].newest(most)
     common = sorted((one.total, number) for number, one in enumerate(found) if not one.is_all)
     spent = sum(len(one.rows) for one in found if one.is_all)
     has_rare = len(common) < len(found)
     for place, (_, number) in enumerate(common):
         share = max(_LEAST_ROWS, (_ALL_ROWS - spent) // (len(common) - place))
         limit = MOST_ROWS if place == 0 and not has_rare else min(MOST_ROWS, share)
-        found[number] = view.rows(table, expressions[number], scope, limit)
+        found[number] = reading[number].newest(limit)
         spent += len(found[number].rows)
         if not found[number].is_all:
             capped.append(terms[number].text)

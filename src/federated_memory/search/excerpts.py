@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import cast
 
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.index.library import Library
-from federated_memory.index.rows import ROLES, as_searched, rows_of
+from federated_memory.index.rows import ROLES, rows_of
 from federated_memory.index.sessions import reader_for
 from federated_memory.names import DocumentPath, SessionId, WorkspaceId
 from federated_memory.search.fusion import Entry
 from federated_memory.search.hit import Hit, is_within
+from federated_memory.search.marking import Marking
 from federated_memory.search.query import plain
 from federated_memory.search.ranking import Matcher, Weights, best_passage
 from federated_memory.search.reading import Scope
-from federated_memory.search.snippet import Span, snippet
-from federated_memory.search.terms import Term
-from federated_memory.store.archive import Archive, Archives
+from federated_memory.search.snippet import snippet
+from federated_memory.search.terms import Terms
+from federated_memory.store.archive import Archive, Archives, Line
 from federated_memory.store.document import DocumentKind, Key
 from federated_memory.store.documents import Documents
 from federated_memory.store.memory_file import searched_text
 from federated_memory.transcripts import Reader, read_turns
 
-_LONGEST_MARKED = 100_000
-_OPEN, _CLOSE = "\ue001", "\ue002"
+_FEW = 4
+"""Lines that are read sooner than another thread is told to."""
 
 
 class Excerpts:
@@ -35,18 +36,49 @@ class Excerpts:
         self,
         documents: Documents,
         archives: Archives,
-        matcher: Matcher,
-        terms: tuple[Term, ...],
+        pool: ThreadPoolExecutor,
+        marking: Marking,
+        terms: Terms,
         weights: Weights,
         scope: Scope,
     ) -> None:
         self._documents = documents
         self._archives = archives
-        self._matcher = matcher
-        self._terms = terms
+        self._pool = pool
+        self._marking = marking
+        self._matcher = Matcher(terms)
+        self._terms = terms.wanted
         self._weights = weights
         self._scope = scope
         self._sessions: dict[tuple[str, str], tuple[Archive, Reader]] = {}
+        self._read: dict[tuple[str, int], Line | None] = {}
+
+    def look_ahead(self, library: Library, entries: Sequence[Entry]) -> None:
+        """Read what these entries will show, half of it in another thread if one is free: inflating takes most of the
+        time."""
+        wanted: list[tuple[Archive, int]] = []
+        for entry in entries:
+            segment = library.segment_of(entry.rows[0]) if entry.kind == "session" and entry.rows else None
+            if segment is not None:
+                try:
+                    archive, _ = self._archive(entry)
+                except FederatedMemoryError:
+                    continue
+                wanted.append((archive, segment.lines[entry.rows[0] - segment.first_row]))
+        half = len(wanted) // 2 if len(wanted) > _FEW else 0
+        other: Future[None] | None = self._pool.submit(self._read_all, wanted[:half]) if half else None
+        self._read_all(wanted[half:])
+        if other is not None and other.cancel():
+            self._read_all(wanted[:half])
+        elif other is not None:
+            other.result()
+
+    def _read_all(self, wanted: Sequence[tuple[Archive, int]]) -> None:
+        for archive, number in wanted:
+            try:
+                self._read[archive.sha256, number] = self._archives.line_at(archive, number)
+            except (FederatedMemoryError, OSError):  # whoever shows it meets that again
+                continue
 
     def hit(self, library: Library, entry: Entry) -> Hit | None:
         if entry.hit is not None:
@@ -74,7 +106,7 @@ class Excerpts:
         if not places and low:
             low, places = 0, list(self._matcher.places(text))
         spans = [(low + start, low + end) for start, end in best_passage(places, self._weights)[1]] if places else []
-        spans = spans or [(start + low, end + low) for start, end in self._found_otherwise(text[low:high])]
+        spans = spans or [(start + low, end + low) for start, end in self._marking.first(text[low:high], self._terms)]
         line = text.count(b"\n", 0, spans[0][0] if spans else low)
         excerpt = snippet(text, spans or [(low, low)])
         return Hit(key.kind, key.workspace_id, key.path, line, "", document.title, at, excerpt,
@@ -118,20 +150,21 @@ class Excerpts:
 
     def _in_line(self, archive: Archive, reader: Reader, line: int, speaker: int, score: float) -> Hit | None:
         """What the speaker said in the line, at the passage that says most."""
-        for found in self._archives.lines_at(archive, [line]):
-            for row in rows_of(read_turns(reader, found.data, line)):
-                if row.speaker != speaker:
-                    continue
-                at = row.at or archive.started_at
-                if not is_within(at, self._scope.since, self._scope.until):
-                    return None
-                text = row.text.encode()
-                places = list(self._matcher.places(text))
-                if self._matcher.is_excluded(places):
-                    return None
-                spans = best_passage(places, self._weights)[1] if places else self._found_otherwise(text)
-                return Hit("session", archive.workspace_id, archive.session_id, line, ROLES[speaker], archive.title,
-                           at, snippet(text, spans or [(0, 0)]), score)  # fmt: skip
+        known = self._read.get((archive.sha256, line))
+        found = known or self._archives.line_at(archive, line)
+        for row in rows_of(read_turns(reader, found.data, line)) if found else ():
+            if row.speaker != speaker:
+                continue
+            at = row.at or archive.started_at
+            if not is_within(at, self._scope.since, self._scope.until):
+                return None
+            text = row.text.encode()
+            places = list(self._matcher.places(text))
+            if self._matcher.is_excluded(places):
+                return None
+            spans = best_passage(places, self._weights)[1] if places else self._marking.first(text, self._terms)
+            return Hit("session", archive.workspace_id, archive.session_id, line, ROLES[speaker], archive.title,
+                       at, snippet(text, spans or [(0, 0)]), score)  # fmt: skip
         return None
 
     def _opening(self, archive: Archive, reader: Reader, entry: Entry) -> Hit | None:
@@ -145,30 +178,6 @@ class Excerpts:
                     return Hit("session", archive.workspace_id, archive.session_id, found.number, ROLES[row.speaker],
                                archive.title, at, snippet(row.text.encode(), [(0, 0)]), entry.score)  # fmt: skip
         return None
-
-    def _found_otherwise(self, text: bytes) -> list[Span]:
-        """Where the index sees a term that the patterns do not know, such as a word in another form."""
-        if len(text) > _LONGEST_MARKED:
-            return []
-        with closing(sqlite3.connect(":memory:")) as connection:
-            connection.execute(
-                "CREATE VIRTUAL TABLE t USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2')"
-            )
-            connection.execute("INSERT INTO t VALUES (?)", (as_searched(text.decode("utf-8", "replace")),))
-            match = " OR ".join(f"({term.match})" for term in self._terms)
-            marked = connection.execute(
-                "SELECT highlight(t, 0, ?, ?) FROM t WHERE t MATCH ?", (_OPEN, _CLOSE, match)
-            ).fetchone()
-        if marked is None:
-            return []
-        before, *pieces = marked[0].split(_OPEN)
-        at = len(before.encode())
-        spans: list[Span] = []
-        for piece in pieces[:20]:
-            word, _, rest = piece.partition(_CLOSE)
-            spans.append((at, at + len(word.encode())))
-            at += len(word.encode()) + len(rest.encode())
-        return spans[:1]
 
 
 def _start_of(text: bytes, line: int, at: int = 0) -> int:

@@ -29,6 +29,7 @@ _SPEAKERS = {
 }  # fmt: skip
 _NAMED = 3.0
 """Of what somebody said whom the query names: people ask who did what, and talk to each other about the same things."""
+_HEARD = 1.0
 _DATED = 2.0
 """Of a session on a day that the query names."""
 _USUAL_SIZE = 9.0
@@ -46,7 +47,8 @@ _TITLE_SHARE = 0.6
 _FACTS_SHARE = 0.5
 _IMPORTANCE_STEP, _USUAL_WORTH = 0.02, 3
 _RANK_FACTORS = (1.0, 0.6, 0.45)
-_WINDOWED = 400
+_WINDOWED = 60
+"""So many sources are looked at closely; no page shows more, and those behind are too far behind."""
 _LOOKED_AT = 24
 _KEPT = 2_000
 _ALTERNATIVES = 6
@@ -75,6 +77,9 @@ class _Tally:
     """How many rows have each key."""
     held: int = 0
     whole: float = 0.0
+    best: float = 0.0
+    """What the row is worth that is worth most by itself; `best_key` is its key."""
+    best_key: int = -1
 
 
 def _factors() -> list[float]:
@@ -137,7 +142,7 @@ def rank(
     usual_rows = max(1.0, sum(tally.source.rows for tally in tallies) / max(1, len(tallies)))
     for tally in tallies:
         _weigh(tally, evidence, sums, coverages, usual_rows)
-    tallies.sort(key=lambda tally: -tally.whole - sums[tally.held])
+    tallies.sort(key=lambda tally: -tally.whole - tally.best)
     every = (1 << len(evidence.weights)) - 1
     titles, facts = evidence.titles, evidence.facts
     evidence.is_whole = any(
@@ -145,9 +150,7 @@ def rank(
     )
     entries: list[Entry] = []
     for number, tally in enumerate(tallies[:_KEPT]):
-        windows = (
-            _windows(tally, sums, coverages) if number < _WINDOWED else [(0.0, tally.rows[0])] if tally.rows else []
-        )
+        windows = _windows(tally, sums, coverages) if number < _WINDOWED else _best_row(tally)
         dated = _DATED if days is not None and _was_on(tally.source, days) else 1.0
         entries += _entries(tally, windows, sums, dated, per_source, alternatives)
     entries.sort(key=lambda entry: (entry.kind, entry.workspace_id, entry.key))
@@ -191,9 +194,13 @@ def _weigh(tally: _Tally, evidence: Evidence, sums: _Sums, coverages: _Coverages
     """What all rows of a source are worth together, with its title."""
     single: dict[int, float] = {}
     for key, rows in tally.kinds.items():
-        worth = rows * _FACTORS[key & _SHAPE]
+        factor = _FACTORS[key & _SHAPE]
+        worth = rows * factor
         terms = key >> _SHAPE_BITS
         tally.held |= terms
+        by_itself = sums[terms] * factor * coverages[terms]
+        if by_itself > tally.best:
+            tally.best, tally.best_key = by_itself, key
         while terms:
             low = terms & -terms
             single[low] = single.get(low, 0.0) + worth
@@ -220,11 +227,16 @@ def _windows(tally: _Tally, sums: _Sums, coverages: _Coverages) -> list[tuple[fl
         for near in (at - 1, at + 1):
             if 0 <= near <= last and abs(rows[near] - row) == 1:
                 terms = keys[near] >> _SHAPE_BITS
-                worth += _NEIGHBOUR * _FACTORS[keys[near] & _SHAPE] * sums[terms & ~held]
+                heard = _HEARD if key & _IS_NAMED and not keys[near] & _IS_NAMED else 1.0
+                worth += _NEIGHBOUR * heard * _FACTORS[keys[near] & _SHAPE] * sums[terms & ~held]
                 held |= terms
         found.append((-worth * coverages[held], row))
     found.sort()
     return found
+
+
+def _best_row(tally: _Tally) -> list[tuple[float, int]]:
+    return [(-tally.best, tally.rows[tally.keys.index(tally.best_key)])] if tally.best_key >= 0 else []
 
 
 def _looked_at(tally: _Tally, sums: _Sums) -> Sequence[int]:
@@ -259,6 +271,10 @@ def _entries(
     alternatives: bool,
 ) -> list[Entry]:
     source = tally.source
+    if not alternatives and len(windows) < 2:
+        worth, best = (-windows[0][0], (windows[0][1],)) if windows else (0.0, ())
+        score = round(dated * (worth + tally.whole) / sums.all, 6)
+        return [Entry(score, source.at, source.kind, source.workspace_id, source.key, best)]
     chosen: list[tuple[float, int]] = []
     for negative, row in windows:
         if all(abs(row - other) > 1 for _, other in chosen):

@@ -57,6 +57,12 @@ class Found:
             return self
         return replace(self, hits=self.hits[:count], places=self.places[:count], next=self.places[count - 1])
 
+    def followed_by(self, other: Found) -> Found:
+        """One page of two, the other of which goes on after this one."""
+        notes = "; ".join(dict.fromkeys(filter(None, (self.note, other.note))))
+        is_complete = self.is_complete and other.is_complete
+        return Found([*self.hits, *other.hits], other.next, is_complete, notes, [*self.places, *other.places])
+
 
 class Budget:
     """How long a search may go on: until its deadline, until its caller has gone, or until it has what it wants."""

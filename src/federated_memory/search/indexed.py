@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import orjson
 
-from federated_memory.errors import NotFound
 from federated_memory.index import Follower, Index, Source, View
 from federated_memory.index.library import Library
 from federated_memory.index.reader import RowScope, Table
 from federated_memory.index.rows import ROLES
-from federated_memory.names import SessionId, WorkspaceId
+from federated_memory.names import WorkspaceId
 from federated_memory.search import ranked_knowledge, ranked_sessions, sessions
 from federated_memory.search.by_parts import find_inside_words
+from federated_memory.search.candidates import Candidates, is_in_time, sure_texts
 from federated_memory.search.corpus import Corpus
 from federated_memory.search.evidence import MOST_ROWS, Evidence, gather
 from federated_memory.search.excerpts import Excerpts
 from federated_memory.search.fusion import Entry, rank
 from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after
 from federated_memory.search.lag import Lag, LagFinder
+from federated_memory.search.marking import Marking
 from federated_memory.search.memory_view import EVERYTHING, MEMORY_KINDS, MemoryView
 from federated_memory.search.query import Exact, Ranked
-from federated_memory.search.ranking import Matcher, Weights
-from federated_memory.search.reading import Scope, place_of
+from federated_memory.search.ranking import Weights
+from federated_memory.search.reading import Scope
 from federated_memory.search.terms import Term, Terms
-from federated_memory.store.archive import Archive, Archives
+from federated_memory.store.archive import Archives
 from federated_memory.store.documents import Documents
 from federated_memory.store.root import Root
 
 _KEPT_RANKINGS = 32
+_KEPT_SCOPES = 8
+_LEAST_AHEAD = 4
 _SCANNED = 100
 _SCAN_SHARE = 1.6
 """What brings a score of a scan to the height of the index's."""
-_MANY_ROWS, _MANY_SHARE = 5_000, 4
 _CURSOR = (str, int, float, str, str, str, str)
 DOCUMENT_KINDS = frozenset({"knowledge", "overview"})
 WRITTEN_KINDS = DOCUMENT_KINDS | MEMORY_KINDS
@@ -87,6 +89,11 @@ class Indexed:
         self._lag = LagFinder(root.feed, documents, archives, follower)
         self._lock = threading.Lock()
         self._rankings: OrderedDict[str, _Ranking] = OrderedDict()
+        self._scopes: OrderedDict[tuple[object, ...], RowScope] = OrderedDict()
+        self._marking = Marking()
+
+    def close(self) -> None:
+        self._marking.close()
 
     # -- ranked
 
@@ -134,8 +141,8 @@ class Indexed:
             library = view.library
             notes = [lag.note] if lag.note else []
             if not entries and "memory" in wanted.kinds and wanted.scope.role is None and not wanted.scope.session_id:
-                is_wanted = _filter_of(library, wanted, lag) or _everything
-                entries = find_inside_words(view, self._documents, terms, _with_memories(is_wanted, wanted))
+                is_shown = _with_memories(filter_of(wanted, lag), wanted)
+                entries = find_inside_words(view, self._documents, terms, is_shown)
                 notes += ["no word of it was found: these hold it inside words"] if entries else []
         is_complete = True
         if lag.documents or lag.sessions:
@@ -154,22 +161,44 @@ class Indexed:
     def _indexed(
         self, view: View, query: Ranked, terms: Sequence[Term], wanted: Wanted, lag: Lag
     ) -> tuple[Evidence, list[Entry]]:
-        is_wanted = _filter_of(view.library, wanted, lag)
-        is_shown = _with_memories(is_wanted or _everything, wanted)
-        speakers = frozenset(number for number, role in ROLES.items() if role == wanted.scope.role)
-        scope = RowScope(view.library, is_wanted, speakers if wanted.scope.role else frozenset())
+        is_wanted = filter_of(wanted, lag)
         tables: list[Table] = []
         if wanted.kinds & WRITTEN_KINDS and wanted.scope.role is None:
             tables.append("written")
         if "session" in wanted.kinds:
             tables.append("spoken")
+        scope = self._row_scope(view.library, wanted, lag, tables, is_wanted)
         evidence = gather(view, terms, query.terms.excluded, scope, tables)
         has_times = wanted.scope.since is not None or wanted.scope.until is not None
         found = rank(
-            view.library, evidence, is_shown, per_source=wanted.per_source, alternatives=has_times,
-            days=query.days,
+            view.library, evidence, _with_memories(is_wanted, wanted), per_source=wanted.per_source,
+            alternatives=has_times, days=query.days,
         )  # fmt: skip
         return evidence, found
+
+    def _row_scope(
+        self, library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Table], is_wanted: Callable[[Source], bool]
+    ) -> RowScope:
+        """The rows that count; kept for the next search of the same kind, as long as nothing new is indexed."""
+        of_project = wanted.memories.workspace_ids
+        key = (id(library), library.generation, wanted.workspace_ids, wanted.kinds, wanted.scope, of_project)
+        with self._lock:
+            known = self._scopes.get(key)
+        if known is not None and not lag.keys:
+            return known
+        speakers = frozenset(number for number, role in ROLES.items() if role == wanted.scope.role)
+        found = RowScope(
+            library,
+            is_wanted if _limits_rows(library, wanted, lag, tables) else None,
+            speakers if wanted.scope.role else frozenset(),
+            wanted.kinds,
+        )
+        if not lag.keys:
+            with self._lock:
+                self._scopes[key] = found
+                while len(self._scopes) > _KEPT_SCOPES:
+                    self._scopes.popitem(last=False)
+        return found
 
     def _scanned(self, query: Ranked, wanted: Wanted, lag: Lag, budget: Budget) -> tuple[list[Entry], str]:
         """What the index does not hold, searched in the files; and what went wrong."""
@@ -189,7 +218,7 @@ class Indexed:
             found = ranked_sessions.search_ranked(
                 self._archives, self._root.feed, self._pool, query, wanted.workspace_ids, scope,
                 limit=_SCANNED, after=None, budget=budget.part(),
-                only=(archive for archive in lag.sessions if _is_in_time(archive, scope)),
+                only=(archive for archive in lag.sessions if is_in_time(archive, scope)),
             )  # fmt: skip
             entries += _entries_of(found, 7, wanted.per_source)
             problems += [] if found.is_complete else [found.note]
@@ -198,12 +227,18 @@ class Indexed:
     def _page(
         self, name: str, ranking: _Ranking, query: Ranked, wanted: Wanted, start: int, limit: int, budget: Budget
     ) -> Found:
-        matcher = Matcher(Terms(ranking.terms, query.terms.excluded))
-        excerpts = Excerpts(self._documents, self._archives, matcher, ranking.terms, ranking.weights, wanted.scope)
+        terms = Terms(ranking.terms, query.terms.excluded)
+        excerpts = Excerpts(
+            self._documents, self._archives, self._pool, self._marking, terms, ranking.weights, wanted.scope
+        )
         hits: list[Hit] = []
         places: list[After] = []
         is_cut = False
+        looked_at = start
         for number in range(start, len(ranking.entries)):
+            if number == looked_at and len(hits) < limit:
+                looked_at += max(_LEAST_AHEAD, limit - len(hits))
+                excerpts.look_ahead(ranking.library, ranking.entries[number:looked_at])
             if len(hits) == limit or (hits and budget.is_spent()):
                 name = name or self._keep(ranking)
                 places = [(name, *place[1:]) for place in places]
@@ -239,84 +274,43 @@ class Indexed:
 
     def _candidates(
         self, query: Exact, workspace_ids: tuple[WorkspaceId, ...], scope: Scope, budget: Budget
-    ) -> tuple[_Candidates | None, str]:
-        texts = [text for text in _sure_texts(query) if len(text) >= 3]
+    ) -> tuple[Candidates | None, str]:
+        texts = sure_texts(query)
         if not texts:
             return None, ""
         state = self._lag.wait()
         with self._index.view(budget.is_spent) as view:
-            library = view.library
             wanted = Wanted(workspace_ids, frozenset({"session"}), scope)
-            lag = self._lag.find(state, library, workspace_ids, wanted.kinds)
-            rows_scope = RowScope(library, _filter_of(library, wanted, lag), frozenset())
-            rows = view.grams(texts, rows_scope, max(_MANY_ROWS, rows_scope.count // _MANY_SHARE))
-        if rows is None:
-            return None, ""
-        lines: dict[Source, set[int]] = {}
-        for row in rows:
-            segment = library.segment_of(row)
-            if segment is not None and segment.source is not None:
-                lines.setdefault(segment.source, set()).add(segment.lines[row - segment.first_row])
-        ids = set(workspace_ids)
-        unread = [library.sources[number] for number in list(library.unread)]
-        whole = [source for source in unread if source.workspace_id in ids and source.kind == "session"]
-        return _Candidates(self._archives, lines, whole, lag.sessions), lag.note
+            lag = self._lag.find(state, view.library, workspace_ids, wanted.kinds)
+            is_wanted = filter_of(wanted, lag)
+            sources = [
+                source
+                for source in list(view.library.sources.values())
+                if source.etag and source.kind == "session" and is_wanted(source)
+            ]
+        look = partial(self._index.view, budget.is_spent)
+        return Candidates(self._archives, look, view.library, texts, sources, lag.sessions), lag.note
 
 
-class _Candidates:
-    """Where in which sessions the index, or that it does not know, allows a match."""
-
-    def __init__(
-        self, archives: Archives, lines: dict[Source, set[int]], whole: Sequence[Source], behind: Sequence[Archive]
-    ) -> None:
-        self._archives = archives
-        self._lines = {
-            (source.workspace_id, source.key): (source.etag, sorted(found)) for source, found in lines.items()
-        }
-        sources = {(source.workspace_id, source.key): source for source in (*lines, *whole)}
-        for source in whole:
-            self._lines.pop((source.workspace_id, source.key), None)
-        self._sources = sorted(sources.values(), key=lambda source: source.place, reverse=True)
-        self._behind = sorted(behind, key=place_of, reverse=True)
-
-    def archives(self, scope: Scope, begin: Sequence[object] | None) -> Iterator[Archive]:
-        indexed = (archive for archive in map(self._found, self._sources) if archive is not None)
-        last = None
-        for archive in heapq.merge(indexed, self._behind, key=place_of, reverse=True):
-            place = place_of(archive)
-            if place != last and _is_in_time(archive, scope) and (begin is None or place <= tuple(begin[:3])):
-                yield archive
-            last = place
-
-    def _found(self, source: Source) -> Archive | None:
-        try:
-            return self._archives.find(WorkspaceId(source.workspace_id), SessionId(source.key))
-        except NotFound:
-            return None
-
-    def lines_of(self, archive: Archive) -> Sequence[int] | None:
-        etag, lines = self._lines.get((archive.workspace_id, archive.session_id), ("", ()))
-        return lines if etag == archive.sha256 else None
+def _limits_rows(library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Table]) -> bool:
+    """Whether the tables that are asked hold rows that do not count."""
+    scope = wanted.scope
+    is_limited = bool(lag.keys or scope.session_id) or scope.since is not None or scope.until is not None
+    written = library.kinds - {"session"} if "written" in tables else set()
+    is_limited = is_limited or wanted.memories.workspace_ids is not None
+    return is_limited or not library.workspaces <= set(wanted.workspace_ids) or not written <= wanted.kinds
 
 
-def _everything(_: Source) -> bool:
-    return True
-
-
-def _filter_of(library: Library, wanted: Wanted, lag: Lag) -> Callable[[Source], bool] | None:
-    """Which sources count; None when all do."""
+def filter_of(wanted: Wanted, lag: Lag) -> Callable[[Source], bool]:
+    """Which sources count."""
     ids = set(wanted.workspace_ids)
     scope = wanted.scope
-    has_all_kinds = {"session", "memory", *DOCUMENT_KINDS} <= wanted.kinds
-    told = wanted.memories.workspace_ids
-    is_limited = bool(lag.keys or scope.session_id) or any(one is not None for one in (scope.since, scope.until, told))
-    if library.workspaces <= ids and has_all_kinds and not is_limited:
-        return None
+    of_project = wanted.memories.workspace_ids
 
     def is_wanted(source: Source) -> bool:
         if source.workspace_id not in ids or source.kind not in wanted.kinds or lag.covers(source):
             return False
-        if told is not None and source.kind not in MEMORY_KINDS and source.workspace_id not in told:
+        if of_project is not None and source.kind not in MEMORY_KINDS and source.workspace_id not in of_project:
             return False
         if scope.session_id and source.key != scope.session_id:
             return False
@@ -335,10 +329,6 @@ def _with_memories(is_wanted: Callable[[Source], bool], wanted: Wanted) -> Calla
         return source.kind in kinds and is_wanted(source) and shows(source.workspace_id, source.kind, source.key)
 
     return is_shown
-
-
-def _is_in_time(archive: Archive, scope: Scope) -> bool:
-    return scope.may_hold(archive) and (scope.until is None or archive.started_at < scope.until)
 
 
 def _place(entry: Entry) -> tuple[float, str, str, str, str]:
@@ -372,20 +362,3 @@ def _entries_of(found: Found, weights_at: int, per_source: int = 1) -> list[Entr
         hit = Hit(hit.kind, hit.workspace_id, hit.key, hit.line, hit.role, hit.title, hit.at, hit.snippet, score)
         entries.append(Entry(score, hit.at, *key, (), hit))
     return entries
-
-
-def _sure_texts(query: Exact) -> list[str]:
-    """What every match holds, as the table of grams knows it: its case does not matter, line ends and all else do."""
-    if not query.literals.ignores_case:
-        return list(query.literals.texts)
-    pieces: list[str] = []
-    for text in query.literals.texts:
-        piece = ""
-        for character in text:
-            if character.isascii():
-                piece += character
-            else:
-                pieces.append(piece)
-                piece = ""
-        pieces.append(piece)
-    return pieces

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from federated_memory.search.literals import Literals
-from federated_memory.search.query import Pattern, compile_pattern
+from federated_memory.search.query import Exact, Pattern, compile_pattern
+from federated_memory.search.raw_pieces import piece_of
 from federated_memory.search.terms import Terms
 from federated_memory.store.members import LONGEST_MEMBER_BYTES
 
@@ -23,6 +24,7 @@ _NUMBER = re.compile("[0-9]*[eE]?[0-9]*")
 _TRIED_ALONE = 4
 _OWN_WORDS = ("tool",)
 _MOVED = "command-args"
+_JOINED = r"namespace\\*\x22"
 _ASCII_ESCAPED = r"\\u00[2-7]"
 _FOLDING_ESCAPED = r"\\u(?:00[2-7]|212[aA]|017[fF])"  # the Kelvin sign is a k, the long s an s
 _ANYTHING_ESCAPED = r"\\u"
@@ -46,9 +48,23 @@ class RawFilter:
         found = [pattern for pattern in self._each if pattern.search(raw)]
         return found[0] if len(found) == 1 else self._any if found else None
 
+    def may_be_in(self, line: bytes) -> bool:
+        """Whether one line passes."""
+        return self.pattern_in(line) is not None and self.passes(line)
+
     def passes(self, line: bytes) -> bool:
         """The last word on a line with the pattern."""
         return all(text in line for text in self._needed) or any(escape.search(line) for escape in self._escapes)
+
+
+def filter_for_exact(query: Exact) -> RawFilter | None:
+    """What passes every raw line whose text may match; None when each line has to be looked at."""
+    found = filter_for(query.literals)
+    piece = piece_of(query.text) if found is None and query.mode == "regex" else None
+    if piece is None:
+        return found
+    pattern, ignores_case = piece
+    return RawFilter([pattern], [_FOLDING_ESCAPED if ignores_case else _ASCII_ESCAPED, _MOVED, _JOINED])
 
 
 def filter_for(literals: Literals) -> RawFilter | None:

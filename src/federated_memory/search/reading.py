@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
@@ -137,6 +138,8 @@ class Picked(Walk):
                 self.reached = line.number
                 if count and self.budget.is_spent():
                     return
+                if self.filter is not None and not self.filter.may_be_in(line.data):
+                    continue
                 turns = read_turns(reader, line.data, line.number)
                 yield turns
                 turns.clear()
@@ -148,9 +151,10 @@ class Picked(Walk):
         """Those that can be read; when a member is damaged, line by line from there on."""
         read = 0
         try:
-            for line in self.archives.lines_at(self.archive, wanted):
+            may_hold = self.filter.pattern_in if self.filter is not None else None
+            for line in self.archives.lines_at(self.archive, wanted, may_hold):
                 yield line
-                read += 1
+                read = bisect_right(wanted, line.number)
             return
         except Unavailable:
             self.is_damaged = True

@@ -59,6 +59,8 @@ class Search:
     def close(self) -> None:
         """Wait for the searches that go on; before the root is closed."""
         self._pool.shutdown()
+        if self._indexed is not None:
+            self._indexed.close()
 
     def knowledge(
         self,

@@ -11,7 +11,7 @@ from typing import Protocol
 from federated_memory.names import WorkspaceId
 from federated_memory.search.hit import After, Budget, Found, Hit, parse_after
 from federated_memory.search.query import Exact, plain_text
-from federated_memory.search.raw_lines import RawFilter, filter_for
+from federated_memory.search.raw_lines import RawFilter, filter_for_exact
 from federated_memory.search.reading import Notes, Picked, Scope, Walk, in_order, newest_first, place_of
 from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
@@ -58,7 +58,7 @@ def search_exact(
     `candidates`: of all sessions, only these can hold one.
     """
     begin = parse_after(after, str, str, str, int, str)
-    lines_filter = filter_for(query.literals)
+    lines_filter = filter_for_exact(query)
 
     def work(archive: Archive) -> _Part:
         first = (0, "")
@@ -113,7 +113,7 @@ def _walk(
     lines = candidates.lines_of(archive) if candidates else None
     if lines is None:
         return Walk(archives, archive, lines_filter, first_line, budget)
-    return Picked(archives, archive, None, first_line, budget, numbers=lines)
+    return Picked(archives, archive, lines_filter, first_line, budget, numbers=lines)
 
 
 def _hits(archive: Archive, query: Exact, scope: Scope, turns: Sequence[Turn]) -> Iterator[Hit]:

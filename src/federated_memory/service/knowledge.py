@@ -124,7 +124,7 @@ class Knowledge:
         self,
         caller: Caller,
         workspace_id: str,
-        path: str,
+        path: str | None,
         *,
         from_version: int | None = None,
         to_version: int | None = None,
@@ -132,7 +132,7 @@ class Knowledge:
         cursor: str | None,
         max_bytes: int,
     ) -> History:
-        """The versions, newest first; with two of them, their unified diff.
+        """The versions of a document, or (path None) of the overview, newest first; with two of them, their diff.
 
         Raises:
             InvalidArgument: Only one of the two versions is given.
@@ -166,7 +166,7 @@ class Knowledge:
         )
         return History(
             workspace_id=key.workspace_id,
-            path=path,
+            path=key.path,
             versions=rows,
             diff=diff,
             truncated=truncated,
@@ -230,9 +230,26 @@ class Knowledge:
         self, caller: Caller, path: str, version: int, *, binding: str | None, if_match: str | None = None
     ) -> DocumentWritten:
         """A new version that equals an old one; also brings a deleted document back."""
-        key = self._key(self._core.policy.writer(caller, binding), path)
+        return self.put_back(caller, self._core.policy.writer(caller, binding), path, version, _precondition(if_match))
+
+    def may_restore(self, caller: Caller, workspace_id: str) -> bool:
+        """Whether `restore_by_hand` is for this caller."""
+        return self._core.policy.may_write(caller, self._reader(caller, workspace_id))
+
+    def restore_by_hand(
+        self, caller: Caller, workspace_id: str, path: str | None, version: int, *, if_match: str | None
+    ) -> DocumentWritten:
+        """`restore`, of a document or (path None) the overview, by a person who names the workspace."""
+        workspace = self._core.policy.person(caller, parse_workspace_id(workspace_id))
+        return self.put_back(caller, workspace, path, version, _precondition(if_match))
+
+    def put_back(
+        self, caller: Caller, workspace: Workspace, path: str | None, version: int, if_match: str | None
+    ) -> DocumentWritten:
+        """As `restore`, for a workspace that the policy has already granted."""
+        key = self._key(workspace, path)
         _, data = self._core.documents.read_version(key, version)
-        return self._write(caller, key, data, _precondition(if_match), "restore")
+        return self._write(caller, key, data, if_match, "restore")
 
     def _write(
         self, caller: Caller, key: Key, data: bytes, if_match: str | None, operation: str = "write"

@@ -160,6 +160,16 @@ class MemoryService:
         workspace = self._core.policy.writer(caller, binding)
         return self.remove(caller, workspace, memory_id, reason)
 
+    def delete_by_hand(self, caller: Caller, workspace_id: str, memory_id: str, reason: str = "") -> MemoryDeleted:
+        """`delete`, by a person who names the workspace, of a memory that the person may see.
+
+        Raises:
+            Forbidden: The token may not write it. NotFound: There is none of that id to be seen.
+        """
+        workspace = self._core.policy.person(caller, parse_workspace_id(workspace_id))
+        self._find(caller, memory_id, workspace.workspace_id, None)
+        return self.remove(caller, workspace, memory_id, reason)
+
     def remove(self, caller: Caller, workspace: Workspace, memory_id: str, reason: str = "") -> MemoryDeleted:
         """As `delete`, for a workspace that the policy has already granted."""
         if len(reason) > MAX_REASON or not reason.isprintable():
@@ -221,7 +231,7 @@ class MemoryService:
                 error.message = f"{shown(item.source, 80)}: {error.message}"
                 raise
             warnings += told
-            if self._memories.was_removed(workspace.workspace_id, memory.memory_id):
+            if self._memories.was_removed(workspace.workspace_id, item.source):
                 deleted += 1
                 continue
             created += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from federated_memory.auth.caller import Caller
 from federated_memory.errors import InvalidArgument
@@ -14,15 +14,11 @@ from federated_memory.store.memory_file import KINDS
 from federated_memory.store.memory_query import MemoryFilter, Viewer
 from federated_memory.store.registry import Workspace
 
-RoomsOf = Callable[[str], frozenset[str]]
-
-
-def no_rooms(_: str) -> frozenset[str]:
-    return frozenset()
+RoomsOf = Callable[[str], Collection[str]]
 
 
 class MemoryScopes:
-    def __init__(self, core: Core, rooms_of: RoomsOf = no_rooms) -> None:
+    def __init__(self, core: Core, rooms_of: RoomsOf) -> None:
         self._core = core
         self.rooms_of = rooms_of
 
@@ -41,7 +37,7 @@ class MemoryScopes:
         if workspace is None or not caller.grant.reads(workspace.workspace_id):
             return Viewer()
         team = frozenset(other.workspace_id for other in self._core.registry.all() if self._is_team(workspace, other))
-        return Viewer(workspace.workspace_id, team, self.rooms_of(workspace.workspace_id))
+        return Viewer(workspace.workspace_id, team, frozenset(self.rooms_of(workspace.workspace_id)))
 
     def _is_team(self, one: Workspace, other: Workspace) -> bool:
         """Whether both work on the same project."""

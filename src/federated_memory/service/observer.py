@@ -16,7 +16,10 @@ from federated_memory.service.core import Core
 from federated_memory.service.status import StatusService
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-_NAMES = ("workspace_id", "path", "session_id", "version", "status", "revision", "name", "action", "key")
+_NAMES = (
+    "workspace_id", "path", "session_id", "version", "status", "revision", "name", "action", "room", "to", "task_id",
+    "attempt", "state", "message_id", "key", "memory_id",
+)  # fmt: skip
 """What an audit line may repeat of arguments and results: names and numbers, never text."""
 
 

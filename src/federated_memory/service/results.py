@@ -10,6 +10,11 @@ from pydantic import BaseModel, Field
 class Result(BaseModel):
     """Base of every result; `as_dict` is its wire form."""
 
+    @property
+    def is_change(self) -> bool:
+        """Whether the call that it ends has changed anything, as far as it is one that may."""
+        return True
+
     def as_dict(self) -> dict[str, object]:
         """JSON-ready, without nulls but for `next_cursor`, whose null says that a list has ended."""
         found = self.model_dump(mode="json", exclude_none=True)

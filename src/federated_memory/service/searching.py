@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Literal
 
+import orjson
+
 from federated_memory.auth.caller import Caller
 from federated_memory.names import WorkspaceId, fold, parse_session_id
 from federated_memory.search import Found, Hit, parse_query
@@ -14,7 +16,14 @@ from federated_memory.search.memory_view import EVERYTHING, MEMORY_KINDS, Memory
 from federated_memory.search.snippet import shortened
 from federated_memory.service.core import Core
 from federated_memory.service.memory_scope import MemoryScopes
-from federated_memory.service.pages import DEFAULT_MAX_BYTES, decode_cursor, encode_cursor, fit_rows
+from federated_memory.service.pages import (
+    DEFAULT_MAX_BYTES,
+    ENVELOPE_BYTES,
+    decode_cursor,
+    encode_cursor,
+    fit_rows,
+    json_bytes,
+)
 from federated_memory.service.results import HitRow, Hits, MemoryHit, MemoryHits
 from federated_memory.service.times import parse_since, parse_until
 from federated_memory.store.memories import key_of
@@ -34,6 +43,8 @@ _ROOMS = (300, 220, 160, 110, 70)
 """Lengths of snippets to try."""
 _INCLUDED = "~"
 """Behind a time: what was stored at that very moment counts too."""
+_USUAL_ROW_BYTES = 360
+"""What a row takes when snippets are short; if there is room for more, it is looked for then."""
 _LEAST_ROW_BYTES = 120
 """What no row of an answer is smaller than: more are not looked for than could fit."""
 
@@ -147,7 +158,8 @@ class Searching:
         has_memory_filter = bool(agent or wanted.kinds or wanted.tags or room)
         asked = {kind for kind in kinds or KINDS if kind == "memory" or not has_memory_filter}
         ends = [end for end in (parse_until(until), wanted.as_of and wanted.as_of + _INCLUDED) if end]
-        found = self._core.search.memory(
+        search = partial(
+            self._core.search.memory,
             parse_query(query, mode),
             list(workspaces if "memory" in asked else of_project),
             kinds=asked | ({"tombstone"} if "memory" in asked and (include_hidden or as_of) else set()),
@@ -156,11 +168,20 @@ class Searching:
             role=role,
             since=parse_since(since),
             until=min(ends) if ends else None,
-            limit=_looked_for(limit, max_bytes, workspaces.values()),
-            after=_position(cursor, order),
             cancelled=cancelled,
         )
-        rows = _fitted([_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes)
+        most = _looked_for(limit, max_bytes, workspaces.values())
+        found = search(limit=min(most, max_bytes // _USUAL_ROW_BYTES + 1), after=_position(cursor, order))
+
+        def fitted() -> list[MemoryHit]:
+            return _fitted(
+                [_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes
+            )
+
+        rows = fitted()
+        if len(rows) == len(found.hits) < most and found.next is not None and found.is_complete:
+            found = found.followed_by(search(limit=most - len(rows), after=found.next))
+            rows = fitted()
         if len(rows) < len(found.hits):
             found = found.first(len(rows))
         return MemoryHits(
@@ -256,16 +277,23 @@ def _memory_row(hit: Hit, mode: Mode, workspace: Workspace) -> MemoryHit:
 
 def _fitted(rows: Sequence[MemoryHit], limit: int, max_bytes: int) -> list[MemoryHit]:
     """As many rows as fit, with the longest snippets that let all of them in, if any do."""
-    fitting: list[MemoryHit] = []
+    rows = rows[:limit]
+    framing = [len(orjson.dumps(row.as_dict())) + 1 - json_bytes(row.snippet) - json_bytes(row.title) for row in rows]
     for room in _ROOMS:
-        short = [
-            row.model_copy(update={"snippet": shortened(row.snippet, room), "title": cut_title(row.title, room)})
-            for row in rows
-        ]
-        fitting, is_cut = fit_rows(short, limit, max_bytes)
-        if not is_cut:
+        texts = [(shortened(row.snippet, room), cut_title(row.title, room)) for row in rows]
+        fitting = 0
+        used = ENVELOPE_BYTES
+        for bytes_around, (excerpt, title) in zip(framing, texts, strict=True):
+            used += bytes_around + json_bytes(excerpt) + json_bytes(title)
+            if fitting and used > max_bytes:
+                break
+            fitting += 1
+        if fitting == len(rows):
             break
-    return fitting
+    return [
+        row.model_copy(update={"snippet": excerpt, "title": title})
+        for row, (excerpt, title) in zip(rows[:fitting], texts, strict=False)
+    ]
 
 
 def cut_title(title: str, room: int) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from federated_memory.service.brief import Briefing
+from federated_memory.service.collaboration import Collaboration, build_collaboration
 from federated_memory.service.core import Core
 from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.memories import MemoryService
 from federated_memory.service.memory_scope import MemoryScopes
 from federated_memory.service.operations import Operations
+from federated_memory.service.rooms import RoomService
 from federated_memory.service.searching import Searching
 from federated_memory.service.secrets import Secrets
 from federated_memory.service.sessions import Sessions
+from federated_memory.service.signing_in import SigningIn
 from federated_memory.service.state import State
 from federated_memory.service.status import StatusService
 from federated_memory.service.token_admin import TokenAdmin
@@ -34,13 +37,20 @@ class Services:
     status: StatusService
     operations: Operations
     state: State
+    signing_in: SigningIn
     memories: MemoryService
+    collaboration: Collaboration
+
+    @property
+    def rooms(self) -> RoomService:
+        return self.collaboration.rooms
 
 
 def build_services(core: Core) -> Services:
     knowledge = Knowledge(core)
     secrets = Secrets(core)
-    scopes = MemoryScopes(core)
+    collaboration = build_collaboration(core)
+    scopes = MemoryScopes(core, collaboration.rooms.rooms_of)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
@@ -54,5 +64,7 @@ def build_services(core: Core) -> Services:
         status=StatusService(core, secrets),
         operations=Operations(core),
         state=State(core),
+        signing_in=SigningIn(core),
         memories=MemoryService(core, scopes),
+        collaboration=collaboration,
     )

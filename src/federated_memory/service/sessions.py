@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -131,6 +132,17 @@ class Sessions:
             comes_next = workspace.workspace_id < workspace_id
             after = (started_at, session_id + "\0" if comes_next else session_id)
         return self._archives.newest(workspace.workspace_id, **window, after=after, limit=limit)
+
+    def locate(self, caller: Caller, session_id: str) -> SessionList:
+        """The sessions of that id in all workspaces that the caller may read. Raises: NotFound: none of them has it."""
+        wanted = parse_session_id(session_id)
+        found = []
+        for workspace in self._core.policy.chosen(caller, "", ""):
+            with contextlib.suppress(NotFound):
+                found.append(_row(self._archives.find(workspace.workspace_id, wanted)))
+        if not found:
+            raise NotFound(f"No session {wanted}", hint="list_sessions and search hits name them")
+        return SessionList(sessions=found)
 
     def find(self, caller: Caller, workspace_id: str, session_id: str, revision: int | None = None) -> Archive:
         """Raises: NotFound, Forbidden."""

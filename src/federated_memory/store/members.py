@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from federated_memory.errors import Unavailable
-from federated_memory.store.gzip_codec import CodecError, deflate, inflating
+from federated_memory.store.gzip_codec import CodecError, deflate, inflating_whole
 
 MEMBER_BYTES = 256 * 1024
 LONGEST_MEMBER_BYTES = 4 * 1024**2
@@ -102,7 +102,7 @@ def inflate_member(descriptor: int, member: Member) -> bytes:
         DamagedMember: The file holds something else there.
     """
     compressed = os.pread(descriptor, member.gzip_bytes, member.gzip_offset)
-    decoder = inflating()
+    decoder = inflating_whole()
     try:
         raw = decoder.decompress(compressed, member.raw_bytes + 1)
     except CodecError:

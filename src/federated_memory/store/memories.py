@@ -13,7 +13,7 @@ from federated_memory.store.document import Document, Key
 from federated_memory.store.documents import Documents
 from federated_memory.store.memory_file import Memory, format_memory, parse_memory, path_of
 from federated_memory.store.memory_query import MemoryFilter, Viewer, condition, hidden_condition, seen_condition
-from federated_memory.store.memory_rows import MemoryRow
+from federated_memory.store.memory_rows import MemoryRow, mark_of_source
 from federated_memory.store.tombstones import Tombstones
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -53,16 +53,16 @@ class Memories:
             (workspace_id, before, before),
         )
         for row in () if is_dry else rows:
-            self._tombstones.add(workspace_id, "memory", [row.memory_id], actor)
+            self._tombstones.add(workspace_id, "memory", row.marks, actor)
             for kind, path in (("memory", row.file), ("tombstone", f"{row.memory_id}.md")):
                 with suppress(NotFound):
                     key = Key(workspace_id, "memory" if kind == "memory" else "tombstone", DocumentPath(path))
                     self._documents.drop(key, actor)
         return len(rows)
 
-    def was_removed(self, workspace_id: WorkspaceId, memory_id: str) -> bool:
-        """Whether a memory of that id was purged or collected: it is not to come back."""
-        return self._tombstones.has(workspace_id, "memory", memory_id)
+    def was_removed(self, workspace_id: WorkspaceId, source: str) -> bool:
+        """Whether what was imported from there was purged or collected: it is not to come back."""
+        return self._tombstones.has(workspace_id, "memory", mark_of_source(source))
 
     def add(self, workspace_id: WorkspaceId, memory: Memory, actor: Actor, operation: str = "store") -> Document:
         """Keep a new memory.

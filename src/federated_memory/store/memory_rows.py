@@ -6,6 +6,7 @@ tombstone exists is deleted, whatever else is there: a file that a sync puts bac
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ class MemoryRow:
     room: str
     source: str
     deleted_at: str
+
+    @property
+    def marks(self) -> list[str]:
+        """What is noted of it when it goes for good: its id, and where an import took it from."""
+        return [self.memory_id, *([mark_of_source(self.source)] if self.source else [])]
 
     @property
     def file(self) -> str:
@@ -185,6 +191,10 @@ class MemoryRows:
             workspace_id, memory_id,
         )  # fmt: skip
         return [row[0] for row in rows]
+
+
+def mark_of_source(source: str) -> str:
+    return "source:" + hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()
 
 
 def _memory_id(key: Key) -> str | None:

@@ -16,6 +16,7 @@ from federated_memory.store.changes import Actor
 from federated_memory.store.journal import Journal
 from federated_memory.store.memory_rows import TABLES as MEMORY_TABLES
 from federated_memory.store.registry import Registry
+from federated_memory.store.rooms import rename_in_rooms
 from federated_memory.store.root import Root
 from federated_memory.store.tombstones import Tombstones
 
@@ -53,6 +54,7 @@ class Moving:
                 transaction.execute(
                     "UPDATE changes SET key = ? WHERE kind = 'workspace' AND workspace_id = ?", (new, new)
                 )
+                rename_in_rooms(transaction, tables, old, new)
                 self._tombstones.rename(transaction, old, new)
                 self._root.feed.append(transaction, new, "workspace", new, "renamed", actor)
                 transaction.execute(

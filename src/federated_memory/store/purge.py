@@ -22,6 +22,7 @@ from federated_memory.store.journal import Journal
 from federated_memory.store.memory_rows import TABLES as MEMORY_TABLES
 from federated_memory.store.memory_rows import MemoryRows
 from federated_memory.store.registry import Registry
+from federated_memory.store.rooms import purge_from_rooms
 from federated_memory.store.root import Root
 from federated_memory.store.tombstones import Tombstones
 
@@ -89,7 +90,7 @@ class Purging:
             raise NotFound(f"No memory {memory_id} in {workspace_id}", hint="See list_memories")
         done = Purged()
         for row in rows:
-            self._tombstones.add(workspace_id, "memory", [memory_id], actor)
+            self._tombstones.add(workspace_id, "memory", row.marks, actor)
             for key in (Key(workspace_id, "memory", DocumentPath(row.file)),
                         Key(workspace_id, "tombstone", DocumentPath(f"{memory_id}.md"))):  # fmt: skip
                 with suppress(NotFound):
@@ -153,6 +154,7 @@ class Purging:
                         *MEMORY_TABLES,
                     } & tables:
                         transaction.execute(f"DELETE FROM {table} WHERE workspace_id = ?", (workspace_id,))
+                    purge_from_rooms(transaction, tables, workspace_id)
                     self._root.feed.append(transaction, workspace_id, "workspace", workspace_id, "purged", actor)
                     transaction.execute("DELETE FROM counts WHERE workspace_id = ?", (workspace_id,))
         return done

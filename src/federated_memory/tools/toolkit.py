@@ -24,13 +24,17 @@ from federated_memory.logs import request_id
 from federated_memory.service.observer import Observer
 from federated_memory.service.results import Result
 from federated_memory.service.services import Services
-from federated_memory.tools.context import caller_of
+from federated_memory.service.waiting import Waiter
+from federated_memory.tools.context import caller_of, waiter_of
 from federated_memory.tools.render import render
 
+WAITS = "waits"
+"""The lane of tools that wait for others; see `ToolFunction`."""
 INLINE = "inline"
 """The lane of tools that never wait for a disk: they need no thread."""
 
-ToolFunction = Callable[..., Result]
+ToolFunction = Callable[..., Result | Awaitable[Result]]
+"""One that waits is a coroutine: it runs in the event loop, and works in threads of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Call:
     caller: Caller
     services: Services
     cancelled: threading.Event = field(default_factory=threading.Event)
+    waiter: Waiter = field(default_factory=Waiter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def as_handler(
     (_, *parameters) = signature.parameters.values()
 
     async def handler(ctx: Context[Any], **arguments: Any) -> CallToolResult:
-        call = Call(caller_of(ctx, tool.name), services)
+        call = Call(caller_of(ctx, tool.name), services, waiter=waiter_of(ctx))
         told = partial(_tell, observer, call.caller, tool, time.perf_counter(), arguments)
         if call.caller.request_id:  # a 2025-era session runs in the context of the request that opened it
             request_id.set(call.caller.request_id)
@@ -89,10 +94,7 @@ def as_handler(
             if call.caller.role not in tool.roles:
                 services.core.policy.ensure_role(call.caller, sorted(tool.roles))
             work = partial(tool.function, call, **arguments)
-            if tool.lane == INLINE:
-                result = work()
-            else:
-                result = await anyio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+            result = await _result(work, tool.lane, limiter)
         except Exception as error:
             refused = boundary.understood(error)
             told(refused.code, {})
@@ -101,7 +103,8 @@ def as_handler(
             call.cancelled.set()
             told("cancelled", {})
             raise
-        told("ok", result.model_dump(exclude_none=True) if not tool.annotations.read_only_hint else {})
+        changes = not tool.annotations.read_only_hint and result.is_change
+        told("ok", result.model_dump(exclude_none=True) if changes else {}, changes=changes)
         return CallToolResult(
             content=[TextContent(type="text", text=render(result))], structured_content=result.as_dict()
         )
@@ -117,13 +120,21 @@ def as_handler(
     return handler
 
 
+async def _result(work: Callable[[], Result | Awaitable[Result]], lane: str, limiter: anyio.CapacityLimiter) -> Result:
+    found = work() if lane in (INLINE, WAITS) else await anyio.to_thread.run_sync(
+        work, limiter=limiter, abandon_on_cancel=True
+    )  # fmt: skip
+    return found if isinstance(found, Result) else await found
+
+
 def _tell(
     observer: Observer, caller: Caller, tool: ToolSpec, started: float, arguments: dict[str, Any], outcome: str,
-    found: dict[str, Any],
+    found: dict[str, Any], *, changes: bool = True,
 ) -> None:  # fmt: skip
+    given = {name: value for name, value in arguments.items() if name != "status"}  # a room's is text, not an outcome
     observer.tool_called(
-        caller, tool.name, writes=not tool.annotations.read_only_hint, outcome=outcome,
-        seconds=time.perf_counter() - started, about={**arguments, **found},
+        caller, tool.name, writes=changes and not tool.annotations.read_only_hint, outcome=outcome,
+        seconds=time.perf_counter() - started, about={**given, **found},
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""In front of every route: host, origin, bearer, and bodies that stall.
+"""In front of every route: host, origin, bearer or (on pages) a visit's cookie, and bodies that stall.
 
-(SPEC: AUTH-1, AUTH-10, AUTH-11, ENROL-8, HTTP-6)
+(SPEC: AUTH-1, AUTH-10, AUTH-11, ENROL-8, HTTP-6, SITE-1)
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from federated_memory.auth.tokens import Tokens
 from federated_memory.errors import Forbidden, InvalidArgument, InvalidName, Unavailable
 from federated_memory.logs import request_id
 from federated_memory.operate.shipped import CLIENT_FILES
+from federated_memory.service.signing_in import SigningIn
+from federated_memory.service.waiting import LONG_CALL
 from federated_memory.settings import Network, Settings
 from federated_memory.web.enroll import ENROL_PATH
 from federated_memory.web.problems import BodyStalled, problem
 from federated_memory.web.streams import Streams
+from federated_memory.web.visitors import VISIT, cookie_name, cookie_of, is_open_page, is_page, to_sign_in
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _DECIDING = frozenset({b"host", b"origin", b"authorization", b"x-forwarded-for", b"x-memory-machine", b"x-memory-tool"})
@@ -40,10 +43,14 @@ _NOBODY = Grant("nobody", "read", "", read=(), write=())
 class Gate:
     """ASGI middleware; what passes has a `Caller` in its scope, under `tools.context.CALLER`."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens, streams: Streams) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: Settings, tokens: Tokens, streams: Streams, signing_in: SigningIn
+    ) -> None:
         self._app = app
         self._tokens = tokens
         self._streams = streams
+        self._signing_in = signing_in
+        self._cookie_name = cookie_name(settings)
         self._proxies = settings.trusted_proxies
         self._stall_seconds = settings.body_timeout_seconds
         public = urlsplit(settings.public_url)
@@ -66,9 +73,14 @@ class Gate:
             auth_deny(address, "host", path)
             await problem(refusal, 421 if isinstance(refusal, InvalidArgument) else 403)(scope, receive, send)
             return
-        grant = _NOBODY if path in _WITHOUT_BEARER else self._grant(headers, address, path)
+        if path in _WITHOUT_BEARER or is_open_page(path):
+            grant: Grant | None = _NOBODY
+        elif is_page(path):
+            grant = self._visitor(scope, address)
+        else:
+            grant = self._grant(headers, address, path)
         if grant is None:
-            await _unauthorised()(scope, receive, send)
+            await (to_sign_in(scope) if is_page(path) else _unauthorised())(scope, receive, send)
             return
         if not _is_plain(scope):
             await problem(InvalidName("The path is not plain UTF-8 text", hint="Encode it anew"))(scope, receive, send)
@@ -92,6 +104,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 started = True
                 request.is_event_stream = _is_event_stream(message)
+                request.ends_itself = LONG_CALL in scope
             else:
                 ended = not message.get("more_body", False)
             await send(message)
@@ -125,6 +138,15 @@ class Gate:
         if not (found and found == self._public_origin.lower()) and not _is_loopback_origin(found):
             return Forbidden("Requests from that web origin are not served", hint="Set PUBLIC_URL if it is yours")
         return None
+
+    def _visitor(self, scope: Scope, address: str) -> Grant | None:
+        """What the token of whoever is signed in gives now."""
+        found = self._signing_in.find(cookie_of(scope, self._cookie_name))
+        if found is None:
+            auth_deny(address, "not_signed_in", scope["path"])
+            return None
+        scope[VISIT], grant = found
+        return grant
 
     def _grant(self, headers: dict[bytes, bytes], address: str, path: str) -> Grant | None:
         scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")

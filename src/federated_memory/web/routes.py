@@ -25,6 +25,7 @@ from federated_memory.store.document import ANY
 from federated_memory.transcripts import Role
 from federated_memory.web.brief import brief_route
 from federated_memory.web.problems import json_response
+from federated_memory.web.reading import reading_routes
 from federated_memory.web.requests import caller_of, flag, json_body, paging
 from federated_memory.web.transfer import (
     encoding_of,
@@ -96,6 +97,7 @@ class Routes:
             Route("/api/v1/tokens", self.create_token, methods=["POST"]),
             Route("/api/v1/tokens/{name}", self.revoke_token, methods=["DELETE"]),
             brief_route(self._services),
+            *reading_routes(self._services),
             Route("/api/v1/status", self.status, methods=["GET"]),
             Route("/api/v1/flags", self.flags, methods=["GET"]),
             Route("/api/v1/reindex", self.reindex, methods=["POST"]),

@@ -15,7 +15,9 @@ import anyio
 class OpenRequest:
     scope: anyio.CancelScope
     is_event_stream: bool = field(default=False)
-    """Whether it has begun an answer that has no end of its own."""
+    """Whether it has begun an answer that is a stream."""
+    ends_itself: bool = field(default=False)
+    """Whether that stream ends soon when it is told that the server stops."""
 
 
 class Streams:
@@ -52,7 +54,7 @@ class Streams:
         """End the answers that would never end by themselves; the rest may finish."""
         for requests in list(self._open.values()):
             for request in list(requests):
-                if request.is_event_stream:
+                if request.is_event_stream and not request.ends_itself:
                     request.scope.cancel()
 
     def stop(self) -> None:

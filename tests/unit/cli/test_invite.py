@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from federated_memory.cli.invite import Lines
+from federated_memory.service.invitation_lines import InvitationLines
 from federated_memory.service.results import Invited
 from tests.unit.cli.conftest import Cli
 
@@ -26,7 +26,7 @@ def invited(**more: object) -> Invited:
 
 @pytest.mark.spec("CLI-13")
 def test_a_line_for_a_trusted_server_has_neither_pin_nor_fingerprint() -> None:
-    lines = Lines.of(invited(), "https://memory.test:7443")
+    lines = InvitationLines.of(invited(), "https://memory.test:7443")
 
     code = "a-_b" * 8
     assert lines.invitation == f"https://memory.test:7443/#{code}"
@@ -42,7 +42,7 @@ def test_a_line_for_a_trusted_server_has_neither_pin_nor_fingerprint() -> None:
 
 @pytest.mark.spec("CLI-13")
 def test_a_line_for_a_pinned_server_pins_the_download_and_hands_the_pin_on() -> None:
-    lines = Lines.of(invited(fingerprint="f" * 64, pin=PIN), "https://memory.test")
+    lines = InvitationLines.of(invited(fingerprint="f" * 64, pin=PIN), "https://memory.test")
 
     download, _, install = lines.shell.partition(" | ")
     assert shlex.split(download) == ["curl", "-fsSk", "--pinnedpubkey", PIN, "https://memory.test/client/install.sh"]
@@ -59,7 +59,7 @@ def test_a_line_for_a_pinned_server_pins_the_download_and_hands_the_pin_on() -> 
     [("http://10.0.0.5:8000", True), ("http://127.0.0.1:8000", False), ("https://10.0.0.5", False)],
 )
 def test_plain_http_elsewhere_is_allowed_by_the_line_itself(origin: str, allowed: bool) -> None:
-    lines = Lines.of(invited(), origin)
+    lines = InvitationLines.of(invited(), origin)
 
     assert ("--allow-http" in shlex.split(lines.shell)) is allowed
     assert ("--allow-http }" in lines.powershell) is allowed
@@ -70,7 +70,7 @@ def test_plain_http_elsewhere_is_allowed_by_the_line_itself(origin: str, allowed
 def test_whatever_the_url_holds_stays_one_argument(nasty: str) -> None:
     origin = f"https://memory.test/a{nasty}b"
 
-    lines = Lines.of(invited(), origin)
+    lines = InvitationLines.of(invited(), origin)
 
     assert f"{origin}/client/install.sh" in shlex.split(lines.shell)
     assert "'" + (origin + "/client/install.ps1").replace("'", "''") + "'" in lines.powershell

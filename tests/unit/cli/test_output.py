@@ -36,6 +36,7 @@ def test_on_a_terminal_the_widest_column_is_cut_to_fit(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
 
     print_table(("NAME", "SUMMARY"), [("workspace", "記憶 " * 40), ("other", "short")])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 from collections.abc import Mapping
 from typing import cast, get_args
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from federated_memory.errors import InvalidArgument
 from federated_memory.search import Mode, parse_query
 from federated_memory.search.literals import Literals
-from federated_memory.search.query import Exact, plain
-from federated_memory.search.raw_lines import filter_for, lines_with, whole_lines
+from federated_memory.search.query import Exact, plain, plain_text
+from federated_memory.search.raw_lines import filter_for, filter_for_exact, lines_with, whole_lines
+from federated_memory.search.raw_pieces import piece_of
 from federated_memory.store.members import LONGEST_MEMBER_BYTES
 from federated_memory.transcripts import Agent, detect, read_turns, reader_of
 from tests.unit.search.library import Library, Shelf, all_pages, claude, jsonl, keys
@@ -211,6 +213,79 @@ def test_text_that_no_raw_line_spells_so_passes_the_filter(agent: Agent, raw: by
 
     assert literals.texts[0].casefold() in text.casefold()
     assert lines is None or list(lines_with(lines, raw, 0))
+
+
+def classes_of(text: str, number: int) -> str:
+    """A pattern of classes that matches the text, spelled in one of some ways."""
+    ways = {
+        "a": ("[a-z]", r"\w", "[a-z_]"),
+        "A": ("[A-Z]", r"\w", "[A-Za-z]"),
+        "0": (r"\d", "[0-9]", r"\w"),
+        "_": ("_",) * 3,
+    }
+    kinds = ["_" if sign == "_" else "0" if sign.isdigit() else "A" if sign.isupper() else "a" for sign in text]
+    return "".join(ways[kind][(number >> at) % 3] for at, kind in enumerate(kinds))
+
+
+@pytest.mark.spec("FIND-9")
+@settings(max_examples=300, deadline=None, database=None)
+@given(
+    st.sampled_from(get_args(Agent)),
+    st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=8),
+    st.integers(0, 99),
+    st.integers(0, 2**30),
+)
+def test_the_raw_line_of_any_text_passes_the_filter_of_its_kinds_of_characters(
+    agent: Agent, record: Mapping[str, object], seed: int, number: int
+) -> None:
+    raw = escaped(record, seed).replace(b"\n", b" ")
+    for turn in read_turns(reader_of(agent), raw, 0):
+        for run in re.findall("[0-9A-Za-z_]{3,}", turn.text):
+            query = parse_query(rf"\b{classes_of(run[:30], number)}", "regex")
+            assert isinstance(query, Exact)
+            lines = filter_for_exact(query)
+            assert next(query.matches(plain_text(turn.text)), None) is not None
+            assert lines is None or list(lines_with(lines, raw, 0)), (query.text, raw)
+
+
+@pytest.mark.spec("FIND-9")
+def test_a_tool_of_a_namespace_is_found_by_the_kind_of_its_name() -> None:
+    """The reader joins what the raw line names apart."""
+    call = {"type": "function_call", "namespace": "abc", "name": "defgh", "arguments": "{}"}
+    raw = json.dumps({"type": "response_item", "payload": call}).encode()
+    query = parse_query("[a-z]{3}__[a-z]{5}", "regex")
+    assert isinstance(query, Exact)
+    (turn,) = read_turns(reader_of("codex"), raw, 0)
+    lines = filter_for_exact(query)
+
+    assert turn.text.startswith("abc__defgh")
+    assert lines is not None
+    assert list(lines_with(lines, raw, 0))
+    assert not list(lines_with(lines, raw.replace(b"namespace", b"other"), 0))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "piece"),
+    [
+        (r"\b[a-z]{4}_[0-9]{3}[a-z]\b", ("[a-z]{4}_[0-9]{3}[a-z]", False)),
+        (r"(?i)x[a-f]+_\dzz", (r"(?i:x[a-f]+_\dzz)", True)),
+        (r"ab_cd.*", ("ab_cd", False)),
+        (r"[^a]bcd_[[:alpha:]]ef", ("bcd_", False)),
+        (r"\pLxy_z\.", ("xy_z", False)),
+        (r"\p{Greek}?xy_z", ("xy_z", False)),
+        (r"a{2}{3}xyz", None),  # no repeat of a repeat
+        (r"[a-z]{5}", None),  # says too little
+        (r"\d{6}", None),  # numbers may be spelled otherwise
+        (r"[0-9e]{9}", None),
+        (r"t[a-p]{2}l", None),  # what readers write themselves
+        (r"\x41bcd_efg", None),
+        (r"\Qa_b_c\E", None),
+        (r"abc_d|efg_h", None),
+        (r"(abc_d)+", None),
+    ],
+)
+def test_what_of_a_pattern_stands_in_raw_lines(pattern: str, piece: tuple[str, bool] | None) -> None:
+    assert piece_of(pattern) == piece
 
 
 @pytest.mark.spec("FIND-9")

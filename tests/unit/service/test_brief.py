@@ -170,7 +170,7 @@ def test_a_damaged_session_is_said_to_be_and_the_rest_of_the_brief_comes(rig: Ri
     data = bytearray(file.read_bytes())
     data[20] ^= 0xFF
     file.write_bytes(data)
-    rig.services.core.archives._reader._cache._kept.clear()  # what was inflated before the damage
+    rig.services.core.archives._reader._members._kept.clear()  # what was inflated before the damage
     text = rig.brief(workspace_id=mine).text
 
     assert "It could not be read" in section(text, "How the last session ended: s-mark")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from bisect import bisect_right
-from collections import OrderedDict
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from types import TracebackType
@@ -13,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from federated_memory.errors import NotFound, Unavailable
 from federated_memory.fs import NotRegular
+from federated_memory.store.archives.cache import BytesCache
 from federated_memory.store.archives.files import open_archive
 from federated_memory.store.archives.rows import Archive, ArchiveRows
 from federated_memory.store.members import LONGEST_MEMBER_BYTES, DamagedMember, Member, damaged, inflate_member
@@ -21,6 +20,7 @@ from federated_memory.store.root import Root
 T = TypeVar("T")
 
 _BATCH_LINES = 64
+_LONGEST_KEPT_LINE = 64 * 1024
 
 
 class Line(NamedTuple):
@@ -37,7 +37,8 @@ class ArchiveReader:
     def __init__(self, root: Root, rows: ArchiveRows, cache_bytes: int) -> None:
         self._root = root
         self._rows = rows
-        self._cache = _Cache(cache_bytes)
+        self._members = BytesCache(cache_bytes)
+        self._lines = BytesCache(cache_bytes)
 
     def read_lines(self, archive: Archive, offset: int, limit: int, max_bytes: int, byte_offset: int) -> list[Line]:
         limit = min(limit, archive.lines - offset)  # what came since is for those who find the archive again
@@ -46,14 +47,14 @@ class ArchiveReader:
 
         def read(found: Archive, file: _File) -> list[Line]:
             page = _Page(offset, limit, max(1, max_bytes), max(0, byte_offset))
-            page.fill(
-                found, self._rows.members_from(found.id, offset), lambda member: self._cache.inflate(file, member)
-            )
+            page.fill(found, self._rows.members_from(found.id, offset), lambda member: self._inflate(file, member))
             return page.lines
 
         return self._consistently(archive, read)
 
-    def lines_at(self, archive: Archive, numbers: Sequence[int]) -> Iterator[Line]:
+    def lines_at(
+        self, archive: Archive, numbers: Sequence[int], may_hold: Callable[[bytes], object] | None
+    ) -> Iterator[Line]:
         """Line by line, in batches that share a member, so that no member is inflated or split twice."""
         at = 0
         while at < len(numbers):
@@ -62,15 +63,42 @@ class ArchiveReader:
                 end += 1
             wanted = numbers[at:end]
 
-            def read(found: Archive, file: _File, wanted: Sequence[int] = wanted) -> list[Line]:
-                page = _Picked(wanted)
+            def read(found: Archive, file: _File, wanted: Sequence[int] = wanted) -> _Picked:
+                page = _Picked(wanted, may_hold)
                 members = self._rows.members_from(found.id, wanted[0])
-                page.fill(found, members, lambda member: self._cache.inflate(file, member))
-                return page.lines
+                page.fill(found, members, lambda member: self._inflate(file, member))
+                return page
 
-            lines = self._consistently(archive, read)
-            yield from (line for line in lines if line.number < archive.lines)
-            at = at + len(lines) if lines else end
+            page = self._consistently(archive, read)
+            yield from (line for line in page.lines if line.number < archive.lines)
+            at = bisect_left(numbers, page.reached, at + 1) if page.reached else end
+
+    def line_at(self, archive: Archive, number: int) -> Line | None:
+        """One line, which a search may show again and again; None when there is none such."""
+        if not 0 <= number < archive.lines:
+            return None
+        data = self._lines.get((archive.sha256, number))
+        if data is not None:
+            return Line(number, data, len(data))
+
+        def read(found: Archive, file: _File) -> Line | None:
+            page = _Page(number, 1, LONGEST_MEMBER_BYTES, 0)
+            page.fill(found, self._rows.members_from(found.id, number), lambda member: self._inflate(file, member))
+            line = page.lines[0] if page.lines else None
+            is_open = found.has_open_line and number == found.lines - 1
+            if line is not None and line.total_bytes == len(line.data) <= _LONGEST_KEPT_LINE and not is_open:
+                self._lines.put((found.sha256, number), line.data)
+            return line
+
+        return self._consistently(archive, read)
+
+    def _inflate(self, file: _File, member: Member) -> bytes:
+        key = member.sha256_so_far, member.raw_bytes
+        raw = self._members.get(key)
+        if raw is None:
+            raw = inflate_member(file.descriptor, member)
+            self._members.put(key, raw)
+        return raw
 
     def members(
         self, archive: Archive, first_line: int, on_damage: Callable[[Member], None] | None = None
@@ -163,6 +191,9 @@ class _Page:
 
     def fill(self, archive: Archive, members: Iterable[Member], inflate: Callable[[Member], bytes]) -> None:
         for first_line, found in groupby(members, key=lambda member: member.first_line):
+            if first_line >= self._end:
+                return
+            self._next = max(self._next, first_line)
             group = list(found)
             if len(group) == 1:
                 self._take_lines(first_line, inflate(group[0]))
@@ -210,11 +241,21 @@ class _Page:
 
 
 class _Picked(_Page):
-    """Some lines of the members that begin with the first of them; ends with the first member that holds none."""
+    """Some lines; of members that may not hold what is looked for, none."""
 
-    def __init__(self, numbers: Sequence[int]) -> None:
+    def __init__(self, numbers: Sequence[int], may_hold: Callable[[bytes], object] | None) -> None:
         super().__init__(numbers[0], numbers[-1] - numbers[0] + 1, LONGEST_MEMBER_BYTES, 0)
         self._numbers = frozenset(numbers)
+        self._may_hold = may_hold
+
+    @property
+    def reached(self) -> int:
+        """Up to which line everything was looked at; 0: there was nothing more."""
+        return self._next if self._is_full else 0
+
+    def _take_lines(self, first_line: int, raw: bytes) -> None:
+        if self._may_hold is None or self._may_hold(raw):
+            super()._take_lines(first_line, raw)
 
     def _take(self, total_bytes: int, cut: Callable[[slice], bytes]) -> None:
         if self._next not in self._numbers:
@@ -224,32 +265,6 @@ class _Picked(_Page):
             self._is_full = True
             return
         super()._take(total_bytes, cut)
-
-
-class _Cache:
-    """The members inflated last, found by what they hold. Thread-safe."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._lock = threading.Lock()
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
-
-    def inflate(self, file: _File, member: Member) -> bytes:
-        key = (member.sha256_so_far, member.raw_bytes)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        raw = inflate_member(file.descriptor, member)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = raw
-                self._bytes += len(raw)
-            while self._bytes > self._max_bytes:
-                _, dropped = self._kept.popitem(last=False)
-                self._bytes -= len(dropped)
-        return raw
 
 
 def _inflated(

@@ -59,7 +59,8 @@ class ArchiveRows:
     # -- reading
 
     def current(self, workspace_id: WorkspaceId, session_id: SessionId) -> Archive | None:
-        return self._one("workspace_id = ? AND session_id = ? AND current = 1", workspace_id, session_id)
+        # The plus keeps SQLite from the index of current rows, in which it would walk through a whole workspace.
+        return self._one("workspace_id = ? AND session_id = ? AND +current = 1", workspace_id, session_id)
 
     def revision(self, workspace_id: WorkspaceId, session_id: SessionId, revision: int) -> Archive | None:
         return self._one("workspace_id = ? AND session_id = ? AND revision = ?", workspace_id, session_id, revision)

@@ -1,0 +1,58 @@
+"""How long a claim lasts without a word from its claimer (SPEC: TASK-4). In memory only: a start begins them anew."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from federated_memory.store.tasks import Task
+
+
+class Leases:
+    """When claims end, by a clock that nobody sets. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ends: dict[str, tuple[float, Task]] = {}
+
+    def begin(self, task: Task) -> None:
+        with self._lock:
+            self._ends[task.task_id] = (self._clock() + task.lease_seconds, task)
+
+    def renew(self, task: Task) -> None:
+        with self._lock:
+            held = self._ends.get(task.task_id)
+            if held is not None and held[1].attempt == task.attempt:
+                self._ends[task.task_id] = (self._clock() + task.lease_seconds, held[1])
+
+    def renew_all(self, session: str) -> None:
+        """Of one session, which has just been heard of."""
+        with self._lock:
+            for task_id, (_, task) in self._ends.items():
+                if task.worker_session == session:
+                    self._ends[task_id] = (self._clock() + task.lease_seconds, task)
+
+    def end(self, task_id: str, attempt: int | None = None) -> None:
+        with self._lock:
+            held = self._ends.get(task_id)
+            if held is not None and attempt in (None, held[1].attempt):
+                del self._ends[task_id]
+
+    def take_ended(self) -> list[Task]:
+        with self._lock:
+            ended = [task for end, task in self._ends.values() if end <= self._clock()]
+            for task in ended:
+                del self._ends[task.task_id]
+        return ended
+
+    def left(self, task_id: str) -> float | None:
+        with self._lock:
+            held = self._ends.get(task_id)
+            return max(0.0, held[0] - self._clock()) if held else None
+
+    def next_seconds(self) -> float:
+        """Until the next one ends."""
+        with self._lock:
+            return max(0.0, min((end for end, _ in self._ends.values()), default=float("inf")) - self._clock())

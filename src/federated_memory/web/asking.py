@@ -1,0 +1,79 @@
+"""What the routes of rooms and tasks share: bodies with known fields, and callers that may go away while they wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+
+from federated_memory.auth.caller import CALLER, Caller
+from federated_memory.errors import InvalidArgument
+from federated_memory.service.waiting import Waiter
+from federated_memory.web.transfer import read_small
+
+B = TypeVar("B", bound="Body")
+_MAX_BODY_BYTES = 1024**2
+
+
+class Body(BaseModel):
+    """A JSON object; unknown fields are refused, null is absent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def caller_of(request: Request) -> Caller:
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+def binding_of(request: Request) -> str | None:
+    return request.headers.get("x-memory-binding")
+
+
+async def read_body(request: Request, kind: type[B]) -> B:
+    """Raises: InvalidArgument: no JSON object, or a field that is unknown, missing or of another type. TooLarge."""
+    data = await read_small(request, _MAX_BODY_BYTES)
+    try:
+        found = orjson.loads(data or b"{}")
+    except ValueError:
+        raise InvalidArgument("The body is not JSON", hint="Send a JSON object") from None
+    if not isinstance(found, dict):
+        raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
+    try:
+        return kind.model_validate({name: value for name, value in found.items() if value is not None})
+    except ValidationError as error:
+        wrong = sorted(
+            {str(item["loc"][0]) for item in error.errors() if item["loc"] and item["loc"][0] in known(kind)}
+        )
+        raise InvalidArgument(
+            "The body is not as it should be" + (f": {', '.join(wrong)}" if wrong else ""),
+            hint="It takes " + ", ".join(known(kind)),
+        ) from None
+
+
+def known(kind: type[Body]) -> list[str]:
+    return list(kind.model_fields)
+
+
+@asynccontextmanager
+async def waiting(request: Request) -> AsyncIterator[Waiter]:
+    """Whoever waits for the answer; its waiting ends when the connection does. The body must have been read."""
+    waiter = Waiter()
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        waiter.leave()
+
+    watching = asyncio.ensure_future(watch())  # in a task group, errors of the call would come out in groups
+    try:
+        yield waiter
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
