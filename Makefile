@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check fmt e2e fault clients nightly bench bench-quality bench-peers build lock image clean setup
+.PHONY: help run test check fmt e2e fault clients load nightly bench bench-quality bench-peers build lock image clean setup
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -31,7 +31,7 @@ check: $(READY) ## format, lint, types
 	$(BIN)/mypy --strict client/memory_sync.py
 	$(BIN)/python scripts/settings_table.py --check
 	$(BIN)/python scripts/lock_requirements.py --check
-	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/compare_scanners.py scripts/lock_requirements.py scripts/node_tools.py scripts/model_standin.py scripts/other_standins.py
+	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/compare_scanners.py scripts/lock_requirements.py scripts/node_tools.py scripts/model_standin.py scripts/other_standins.py scripts/load.py scripts/nightly.py scripts/sbom.py
 
 fmt: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix src client tests scripts
@@ -48,9 +48,14 @@ clients: $(READY) ## the main job with the real Claude Code CLI, step by step
 	$(BIN)/python scripts/node_tools.py
 	$(BIN)/python -m pytest tests/e2e/test_claude_code.py -s
 
-nightly: $(READY) ## what takes long: our redaction beside an independent scanner (installs it once)
+load: $(READY) ## 50 agents and 20 machines at one server for 2 minutes (LOAD="--minutes 30 --restarts 6": a soak)
+	$(BIN)/python -m scripts.load $(LOAD)
+
+nightly: $(READY) ## the long suites and one table of what they tried and found (NIGHTLY='--only "kill*"')
 	@test -x .cache/scanners/bin/detect-secrets || { $(PYTHON) -m venv .cache/scanners && .cache/scanners/bin/python -m pip install --quiet --disable-pip-version-check detect-secrets==1.5.0; }
-	$(BIN)/python scripts/compare_scanners.py
+	@test -x .cache/scanners/bin/pip-audit || .cache/scanners/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python scripts/node_tools.py
+	$(BIN)/python -m scripts.nightly $(NIGHTLY)
 
 bench: $(READY) ## ratios against references measured in the same run
 	$(BIN)/python -m scripts.bench $(BENCH)
@@ -61,8 +66,9 @@ bench-quality: $(READY) ## how well search finds, on labelled sets made from see
 bench-peers: $(READY) ## other memory servers on the same texts (installs them once)
 	$(BIN)/python -m scripts.bench.peers $(BENCH)
 
-build: $(READY) ## the wheel, in dist/
+build: $(READY) ## the wheel, in dist/, and its bill of materials (CycloneDX)
 	$(BIN)/python -m build --wheel --installer pip
+	@$(BIN)/python scripts/sbom.py
 
 lock: $(READY) ## deploy/requirements.txt, every version pinned and every file hashed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -6,11 +6,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
-from scripts.bench import archive, client, knowledge, memories, pages, protocol, resources, search, state
+from scripts.bench import archive, client, knowledge, memories, pages, protocol, resources, rooms, search, state
 from scripts.bench.harness import Bench, Options, run_benches
 from scripts.bench.report import as_json, table
 
-GROUPS: tuple[ModuleType, ...] = (protocol, knowledge, memories, archive, resources, search, client, pages, state)
+GROUPS: tuple[ModuleType, ...] = (
+    protocol,
+    knowledge,
+    memories,
+    archive,
+    resources,
+    search,
+    client,
+    pages,
+    rooms,
+    state,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

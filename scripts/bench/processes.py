@@ -74,8 +74,8 @@ def bare_server(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def our_server(root: Path) -> Iterator[Server]:
-    """`federated-memory serve` on `root`, with the hidden no-op tool."""
+def our_server(root: Path, **more: str) -> Iterator[Server]:
+    """`federated-memory serve` on `root`, with the hidden no-op tool, and with more settings."""
     root.mkdir(parents=True, exist_ok=True)
     settings = {
         "MEMORY_ROOT": str(root),
@@ -83,6 +83,7 @@ def our_server(root: Path) -> Iterator[Server]:
         "MCP_TOKEN": AI_TOKEN,
         "SYNC_TOKEN": SYNC_TOKEN,
         "MEMORY_BENCH_NOOP": "1",
+        **more,
     }
     command = [sys.executable, "-m", "federated_memory", "serve"]
     control = root / "_meta" / "control.json"

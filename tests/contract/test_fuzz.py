@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from anyio.from_thread import BlockingPortal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
@@ -22,6 +24,7 @@ from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.routes import Routes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Home, Reply, Server, Wire
 from tests.contract.test_canaries import LEGIT
+from tests.fault.tally import tally
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3000" if os.environ.get("FAULT_FULL") == "1" else "75"))
 FUZZED = settings(
@@ -77,6 +80,14 @@ def values_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 @pytest.fixture(scope="module")
+def shared(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With every tool there is."""
+    with Server(portal, tmp_path_factory.mktemp("fuzz") / "memory", toolsets=("all",)) as opened:
+        yield opened
+    assert not opened.errors
+
+
+@pytest.fixture(scope="module")
 def home(shared: Server) -> Home:
     home = shared.settle()
     http = shared.http(SYNC_TOKEN, x_write_token=home.write_token)
@@ -121,6 +132,8 @@ def test_no_arguments_make_a_tool_fail(
     arguments: dict[str, Any] = dict(LEGIT.get(tool, {})) if data.draw(st.booleans()) else {}
     for name in data.draw(st.lists(st.sampled_from(sorted(schema)), max_size=6)) if schema else []:
         arguments[name] = data.draw(values_of(schema[name]) if data.draw(st.integers(0, 3)) else ANYTHING)
+    for name in arguments.keys() & WAITING:
+        arguments[name] = 0
     if "binding" in schema and data.draw(st.booleans()):
         arguments["binding"] = home.binding
 
@@ -138,6 +151,8 @@ def test_no_arguments_make_a_tool_fail(
     assert shared.errors == []
 
 
+WAITING = {"timeout_seconds", "wait_seconds"}
+"""How long a call may wait for others, which nobody does here."""
 ROUTE_NAMES = {
     "workspace_id": ("box-claude-home", "nothing", "..", "%2e%2e", "A", "x" * 70, "\u202e"),
     "path": ("a.md", "b/c.md", "a", "../a.md", "a/../b.md", "\x00.md", "é.md", "x" * 130 + ".md"),
@@ -198,3 +213,8 @@ def test_no_request_makes_a_route_fail(shared: Server, home: Home, data: st.Data
 
 def quoted(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="/")
+
+
+def test_the_number_of_what_was_tried_is_told() -> None:
+    """Both of the above run so many; what they find fails them."""
+    tally("fuzz", trials=2 * EXAMPLES)

@@ -269,3 +269,50 @@ def test_a_merge_that_was_interrupted_is_finished(server: Server, monkeypatch: p
     assert body.body == b"# xyzzy 2 old"
     assert server.http(ADMIN_TOKEN).request("GET", url(new.workspace_id, "sessions/only-old")).body == b"{}\n" + LINE
     assert is_sound(server)
+
+
+def remember(server: Server, home: Home, text: str) -> str:
+    reply = server.wire().call("store_memory", {"content": text, "kind": "decision", "binding": home.binding})
+    return str(reply.json["result"]["structuredContent"]["memory_id"])
+
+
+@pytest.mark.spec("WS-6", "MEM-1", "MEM-7")
+def test_memories_go_along_with_their_ids_and_deletions(server: Server) -> None:
+    old, new = two(server)
+    kept, gone = remember(server, old, "The quokka port is 4711."), remember(server, old, "The quokka port is 1.")
+    theirs = remember(server, new, "The quokka sleeps.")
+    assert server.wire().code("delete_memory", {"memory_id": gone, "reason": "wrong", "binding": old.binding}) == "ok"
+
+    merge(server, old, new)
+
+    assert is_sound(server)
+    listed = json.loads(server.wire().call("list_memories", {"workspace_id": new.workspace_id}).body)
+    rows = listed["result"]["structuredContent"]["memories"]
+    assert {(row["memory_id"], row["workspace_id"]) for row in rows} == {
+        (kept, new.workspace_id), (theirs, new.workspace_id),
+    }  # fmt: skip
+    core = server.services.core
+    assert core.index.wait_for(core.root.feed.head(), 30)
+    found = json.loads(server.wire().call("search_memory", {"query": "quokka"}).body)["result"]["structuredContent"]
+    assert {hit["workspace_id"] for hit in found["hits"]} == {new.workspace_id}
+    assert remember(server, old, "Stored under the old binding.") not in (kept, gone, theirs)
+    assert is_sound(server)
+
+
+@pytest.mark.spec("WS-6", "MEM-1")
+def test_a_memory_that_differs_in_the_two_refuses_the_merge(server: Server) -> None:
+    old, new = two(server)
+    memory_id = remember(server, old, "One.")
+    server.services.core.journal.flush()
+    (file,) = (server.root / "workspaces" / old.workspace_id / "memories").rglob(f"{memory_id}.md")
+    copy = server.root / "workspaces" / new.workspace_id / file.relative_to(file.parents[3])
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(file.read_bytes().replace(b"One.", b"Two."))
+    place = {"workspace_id": old.workspace_id, "into": new.workspace_id}
+
+    assert memory_id in operate(server, "merge", **place).json["notes"][0]
+    assert operate(server, "merge", **place, apply=True).code == "conflict"
+
+    copy.write_bytes(file.read_bytes())
+    merge(server, old, new)
+    assert is_sound(server)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from federated_memory.pages.site import Site
+from federated_memory.pages.handlers import handlers
+from federated_memory.pages.site import SENT, SHOWN, Site
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, SYNC_TOKEN, Home, Server
 from tests.contract.visitor import Visitor, signed_in
 
@@ -146,6 +147,7 @@ def test_the_table_has_every_page(shared: Server) -> None:
     }
 
     assert served - open_to_all == listed
+    assert {*SHOWN.values(), *SENT.values()} == handlers(shared.services).keys()
 
 
 @pytest.mark.spec("SITE-10", "AUTH-2")

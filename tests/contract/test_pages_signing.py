@@ -10,6 +10,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from federated_memory.pages.signing import safe_target
+from federated_memory.web.visitors import cookie_name
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ORIGIN, SYNC_TOKEN, Server
 from tests.contract.visitor import Visitor, shown, signed_in
 
@@ -49,10 +50,20 @@ def test_the_cookie_holds_no_token_and_opens_no_other_route(server: Server) -> N
     reply = visitor.sign_in(ADMIN_TOKEN)
 
     cookie = reply.headers["set-cookie"].split(", ")[0]
-    assert re.fullmatch(r"fedmem=[\w-]{43}; HttpOnly; Path=/; SameSite=lax", cookie)
+    assert re.fullmatch(rf"{cookie_name(server.settings)}=[\w-]{{43}}; HttpOnly; Path=/; SameSite=lax", cookie)
     assert visitor.get("/").status == 200
     assert [visitor.get(path).status for path in ("/api/v1/workspaces", "/metrics", "/mcp", "/nothing")] == [401] * 4
     assert ADMIN_TOKEN.encode() not in server.sent
+
+
+@pytest.mark.spec("SITE-1")
+def test_two_servers_on_one_host_do_not_sign_each_other_out(server: Server, shared: Server) -> None:
+    one, other = signed_in(server, ADMIN_TOKEN), signed_in(shared, ADMIN_TOKEN)
+
+    cookies = "; ".join(f"{name}={value}" for name, value in {**one.cookies, **other.cookies}.items())
+
+    assert Visitor(server).get("/", cookie=cookies).status == 200
+    assert Visitor(shared).get("/", cookie=cookies).status == 200
 
 
 @pytest.mark.spec("SITE-1")
@@ -63,7 +74,7 @@ def test_behind_tls_the_cookie_is_secure(portal: BlockingPortal, tmp_path: Path)
 
         reply = visitor.sign_in(ADMIN_TOKEN)
 
-        assert reply.headers["set-cookie"].startswith("__Host-fedmem=")
+        assert reply.headers["set-cookie"].startswith("__Host-fedmem-")
         assert reply.headers["set-cookie"].split(", ")[0].endswith("; HttpOnly; Path=/; SameSite=lax; Secure")
         assert visitor.get("/").status == 200
 
@@ -116,8 +127,9 @@ def test_signing_out_ends_the_visit_and_not_only_the_cookie(shared: Server) -> N
     reply = visitor.post("/sign-out")
 
     assert (reply.status, reply.headers["location"]) == (303, "/sign-in")
-    assert "fedmem" not in visitor.cookies
-    assert Visitor(shared).get("/", cookie=f"fedmem={held['fedmem']}").status == 303
+    name = cookie_name(shared.settings)
+    assert name not in visitor.cookies
+    assert Visitor(shared).get("/", cookie=f"{name}={held[name]}").status == 303
     assert other.get("/").status == 200
 
 
@@ -129,7 +141,7 @@ def test_a_wrong_token_is_logged_and_after_ten_the_address_waits(server: Server)
     late = visitor.sign_in(ADMIN_TOKEN)
 
     assert [reply.status for reply in replies] == [403] * 10
-    assert {"fedmem-form"} >= visitor.cookies.keys()
+    assert visitor.cookies.keys() == {cookie_name(server.settings) + "-form"}
     assert all("This token is not valid" in shown(reply) for reply in replies)
     assert server.auth_lines()[:10] == ['AUTH_FAIL ip=203.0.113.7 reason=bad_token path="/sign-in"'] * 10
     assert late.status == 429
@@ -173,7 +185,7 @@ def test_the_sign_in_form_does_not_take_the_token_of_another_browser(shared: Ser
     reply = visitor.post("/sign-in", token=ADMIN_TOKEN, form_token=other.form_token)
 
     assert reply.status == 403
-    assert "fedmem" not in visitor.cookies
+    assert cookie_name(shared.settings) not in visitor.cookies
 
 
 @pytest.mark.spec("SITE-3")

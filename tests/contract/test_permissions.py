@@ -108,6 +108,7 @@ POST /operations/archive        401 401 401 401 | F   F   F   F   F   F   | F   
 POST /operations/adopt          401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   404 404
 POST /operations/snapshot       401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /memories                   401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
+GET /memories/export            401 401 401 401 | ok  ok  ok  ok  F   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 GET /memories/{kept}            401 401 401 401 | ok  ok  ok  ok  B   ok  | ok  ok  ok  ok  ok  | ok  ok  ok
 POST /memories                  401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
 POST /memories/import           401 401 401 401 | N   ok  F   F   ok  F   | ok  F   F   F   F   | F   ok  ok
@@ -325,6 +326,7 @@ def route_request(http: Http, row: str, home: Home) -> tuple[str, bytes]:
     headers = {"upload_offset": str(len(LINE))} if method == "PATCH" else {}
     url = "/api/v1" + path.replace("{home}", f"/workspaces/{home.workspace_id}").replace("{invited}", INVITED)
     url = url.replace("{kept}", KEPT).replace("{gone}", GONE + f"?workspace_id={home.workspace_id}")
+    url += f"?workspace_id={home.workspace_id}" if path == "/memories/export" else ""
     url += f"?query={MARK}&mode=literal" if path == "/search" else ""
     reply = http.request(method, url, bodies.get(row, b"# mine" if method == "PUT" else b""), **headers)
     shown = reply.body + "\n".join(f"{key}: {value}" for key, value in reply.headers.items()).encode()

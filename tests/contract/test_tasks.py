@@ -151,6 +151,29 @@ def test_a_worker_that_is_heard_of_keeps_its_lease(peers: Peers, monkeypatch: py
 
 
 @pytest.mark.spec("TASK-4")
+def test_a_worker_that_polls_for_more_does_not_keep_what_it_never_heard_of(peers: Peers) -> None:
+    a, b = peers("a", "r"), peers("b", "r")
+    task_id = delegated(a)
+    b.claim(lease_seconds=1)  # as if this answer had been lost
+
+    again = b.claim(wait_seconds=60)
+
+    assert (again["task_id"], again["attempt"]) == (task_id, 2)
+
+
+@pytest.mark.spec("TASK-4")
+def test_a_lease_does_not_end_while_its_claimer_watches_the_task(peers: Peers) -> None:
+    a, b = peers("a", "r"), peers("b", "r")
+    task_id = delegated(a)
+    b.claim(lease_seconds=1)
+
+    assert b.ok("get_task", task_id=task_id, wait_seconds=2)["state"] == "claimed"
+
+    row = a.ok("get_task", task_id=task_id)
+    assert (row["state"], row["attempt"]) == ("claimed", 1)
+
+
+@pytest.mark.spec("TASK-4")
 def test_who_leaves_the_room_gives_its_tasks_back(peers: Peers) -> None:
     a, b, c = peers("a", "r"), peers("b", "r"), peers("c", "r")
     task_id = delegated(a)

@@ -13,26 +13,18 @@ import pytest
 
 from tests.e2e.conftest import Api, RunningServer, Workspace
 from tests.e2e.test_cli import Serve, elsewhere, fedmem
+from tests.unit.operate.samples import sample
 
 LINE = b'{"type":"user","message":{"role":"user","content":"where do mails go?"},"timestamp":"2026-11-20T08:00:00Z"}\n'
 MAIL = "box-claude-shop/design/mail.md"
 ASKED = [
     ("search", "outbox", "--json"),
-    ("search", "outbox"),
     ("list", "knowledge"),
     ("list", "sessions", "--json"),
-    ("list", "workspaces"),
     ("get", MAIL),
-    ("get", MAIL, "--version", "1", "--json"),
-    ("get", "box-claude-shop"),
-    ("get", "box-claude-shop/s1", "--raw"),
-    ("get", "s1", "--json"),
-    ("history", MAIL),
+    ("get", "s1", "--raw"),
     ("diff", MAIL, "--json"),
-    ("get", "box-claude-shop/none.md"),
-    ("get", "nothing"),
     ("history", "nowhere/a.md"),
-    ("search", "outbox", "--workspace", "nowhere"),
 ]
 
 
@@ -114,3 +106,52 @@ def on_a_terminal(server: RunningServer, *arguments: str, **environment: str) ->
     os.close(ours)
     assert process.wait(60) == 0
     return said.decode()
+
+
+@pytest.mark.spec("CLI-22", "CLI-30", "CLI-31", "BIND-1")
+def test_memories_by_url_are_those_beside_the_server_and_of_the_root_alone(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    agent = elsewhere(server, tmp_path, server.ai_token)
+    saved = fedmem(server, "save", "The outbox sends mails.", "--kind", "decision", "--project", "shop", **agent)
+    assert saved.code == 0, saved
+    memory_id = saved.out.strip()
+    asked = [
+        ("get", memory_id, "--json"), ("list", "--json"), ("list", "--project", "shop"),
+        ("search", "outbox", "--kind", "memory", "--json"), ("delete", "--project", "shop", "--dry-run"),
+        ("get", "20200101-000000-abcdefgh"),
+    ]  # fmt: skip
+
+    beside = [fedmem(server, *arguments) for arguments in asked]
+    by_url = [fedmem(server, *arguments, **elsewhere(server, tmp_path, server.admin_token)) for arguments in asked]
+    refused = fedmem(server, "delete", "--project", "shop", "--yes", **agent)
+    server.stop()
+    alone = [fedmem(server, *arguments) for arguments in asked]
+
+    assert [ran.code for ran in beside] == [0, 0, 0, 0, 0, 4]
+    assert beside == by_url == alone
+    assert (refused.code, refused.out) == (7, "")
+    assert fedmem(server, "delete", memory_id, "--reason", "gone").code == 0
+    assert fedmem(server, "list", "--json").json == []
+
+
+@pytest.mark.spec("IMPORT-10", "EXPORT-3")
+@pytest.mark.parametrize("name", ["kioku-mesh", "claude-mem", "basic-memory", "instructions"])
+def test_another_tools_memory_moves_in_by_url_with_an_ai_token_and_out_again(
+    server: RunningServer, tmp_path: Path, name: str
+) -> None:
+    agent = elsewhere(server, tmp_path, server.ai_token)
+    path = str(sample(tmp_path, name))
+
+    dry = fedmem(server, "import", path, "--dry-run", "--json", **agent).json
+    first = fedmem(server, "import", path, "--json", **agent).json
+    second = fedmem(server, "import", path, "--json", **agent).json
+    moved = tmp_path / "moved.jsonl"
+    exported = fedmem(server, "export", first["workspace_id"], str(moved), "--format", "jsonl", **agent)
+
+    for kind in ("memories", "documents", "sessions"):
+        assert dry[kind] == first[kind]
+        assert (second[kind]["created"], second[kind]["updated"]) == (0, 0)
+        assert second[kind]["unchanged"] == first[kind]["created"]
+    assert exported.code == 0
+    again = fedmem(server, "import", str(moved), "--json", **agent).json
+    assert sum(again[kind]["created"] for kind in ("memories", "documents", "sessions")) == 0

@@ -68,9 +68,10 @@ def test_signing_in_and_out(browser: Any, server: RunningServer) -> None:
         page.get_by_label("Token").fill(server.ai_token)
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/w/{HOME}/knowledge")
-        cookies = {cookie["name"]: cookie for cookie in tab.context.cookies()}
-        assert cookies["fedmem"]["httpOnly"]
-        assert cookies["fedmem"]["sameSite"] == "Lax"
+        (cookie,) = tab.context.cookies()
+        assert cookie["name"].startswith("fedmem-")
+        assert cookie["httpOnly"]
+        assert cookie["sameSite"] == "Lax"
         assert page.evaluate("document.cookie") == ""
 
         page.get_by_role("button", name="Sign out").click()
@@ -307,8 +308,9 @@ def test_the_pages_pass_the_shipped_nginx(browser: Any, tmp_path: Path) -> None:
             Tab(browser, f"https://localhost:{port}", ignore_https_errors=True) as tab,
         ):
             tab.sign_in(running.admin_token)
-            cookies = {cookie["name"]: cookie for cookie in tab.context.cookies()}
-            assert cookies["__Host-fedmem"]["secure"]
+            (cookie,) = tab.context.cookies()
+            assert cookie["name"].startswith("__Host-fedmem-")
+            assert cookie["secure"]
             answer = tab.page.goto("/machines")
             assert len(answer.headers_array()) == len({header["name"].lower() for header in answer.headers_array()})
             tab.page.get_by_role("button", name="Sign out").click()

@@ -25,6 +25,7 @@ from tests.fault.rig import (
     stored_document,
     stored_session,
 )
+from tests.fault.tally import tally
 from tests.fault.uploaders import AppendUploader, DocumentUploader, Request, SessionUploader, Uploader
 
 FULL = os.environ.get("FAULT_FULL") == "1"
@@ -83,6 +84,9 @@ def test_kill_9_under_six_uploaders_loses_and_tears_nothing(serve: Callable[...,
     outcome = crash_loop(target, uploaders, ledger, CYCLES, random.Random(seed))
 
     retried, deduped = sum(u.retried for u in uploaders), sum(u.deduped for u in uploaders)
+    tally(
+        "kill -9", trials=outcome.cycles, lost=len(outcome.lost), torn=len(outcome.torn), leaks=len(outcome.leftovers)
+    )  # fmt: skip
     print(
         f"kill -9: {outcome.cycles} cycles, {ledger.requests} requests, {ledger.acknowledgements} acknowledged:"
         f" {len(outcome.lost)} lost, {len(outcome.torn)} torn, {len(outcome.leftovers)} left over;"

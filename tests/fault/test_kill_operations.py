@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.conftest import RunningServer
 from tests.fault.rig import check, leftovers
+from tests.fault.tally import tally
 
 FULL = os.environ.get("FAULT_FULL") == "1"
 CYCLES = 105 if FULL else 7
@@ -129,7 +130,8 @@ def test_kill_9_in_the_middle_of_an_operation_loses_nothing_and_leaves_nothing_h
         assert again.stop() == 0
         assert [name for name in leftovers(again.root) if "collected.json" not in name] == []
         assert check(again.root, again.env) == [], kind
-    print(f"kill -9 in operations: {CYCLES} cycles, {interrupted} before the answer, {len(lost)} lost")
+    tally("kill -9 in operations", trials=CYCLES, lost=len(lost))
+    print(f"{interrupted} of {CYCLES} were killed before the answer")
     assert lost == []
     assert interrupted > 0
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -92,6 +92,16 @@ class Backend(Protocol):
 
     def content(self, workspace_id: str, path: str | None, version: int | None) -> tuple[str, int, bytes]:
         """Etag, version and bytes of a document, or (path None) of the overview."""
+        ...
+
+    def transcript(self, workspace_id: str, session_id: str) -> Iterator[bytes]:
+        """The JSONL of a session, as it was uploaded."""
+        ...
+
+    def put_document(self, workspace_id: str, path: str | None, data: bytes, binding: str) -> None: ...
+
+    def put_session(self, workspace_id: str, session_id: str, data: bytes, agent: str, binding: str) -> str:
+        """Store a whole transcript; returns the status of the upload."""
         ...
 
     def __enter__(self) -> Backend: ...
@@ -291,6 +301,24 @@ class Local:
 
     def content(self, workspace_id: str, path: str | None, version: int | None) -> tuple[str, int, bytes]:
         return self._services.knowledge.content(self._caller, workspace_id, path, version)
+
+    def transcript(self, workspace_id: str, session_id: str) -> Iterator[bytes]:
+        return self._services.sessions.stream(self._services.sessions.find(self._caller, workspace_id, session_id))
+
+    def put_document(self, workspace_id: str, path: str | None, data: bytes, binding: str) -> None:
+        workspace = self._services.core.policy.writer_at(self._caller, workspace_id, binding, None)
+        self._services.knowledge.put(self._caller, workspace, path, data, None)
+
+    def put_session(self, workspace_id: str, session_id: str, data: bytes, agent: str, binding: str) -> str:
+        workspace = self._services.core.policy.writer_at(self._caller, workspace_id, binding, None)
+        upload = self._services.sessions.begin_upload(
+            self._caller, workspace, session_id, encoding="identity", source={"agent": agent}
+        )
+        try:
+            upload.feed(data)
+            return upload.finish().status
+        finally:
+            upload.close()
 
     def _follow(self) -> None:
         """Bring the index up to date, as a server does behind its answers; one that cannot be is only slower."""

@@ -9,8 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from federated_memory.service.memory_results import (
+    Imported,
+    MemoriesDeleted,
+    MemoryDeleted,
+    MemoryExport,
+    MemoryList,
+    MemoryStored,
+    MemoryText,
+)
 from federated_memory.service.results import (
     Brief,
+    DocumentDeleted,
     DocumentList,
     DocumentWritten,
     History,
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from federated_memory.auth.caller import Caller
     from federated_memory.cli.backend import Backend
     from federated_memory.service.services import Services
+    from federated_memory.store.registry import Workspace
 
 R = TypeVar("R", bound=Result)
 Given = Mapping[str, Any]
@@ -45,6 +56,13 @@ class Call(Generic[R]):
     needs_index: bool = False
 
 
+class Plan(Result):
+    """Of what was told, what is not there as it was told."""
+
+    knowledge: list[str]
+    sessions: dict[str, dict[str, Any]]
+
+
 def _search(services: Services, caller: Caller, given: Given) -> MemoryHits:
     rest = {name: value for name, value in given.items() if name not in ("query", "mode", "kinds")}
     kinds = tuple(kind for kind in given.get("kinds", "").split(",") if kind)
@@ -60,8 +78,48 @@ def _brief(services: Services, caller: Caller, given: Given) -> Brief:
 
 
 def _restore(services: Services, caller: Caller, given: Given) -> DocumentWritten:
-    workspace = services.core.policy.writer_at(caller, given["workspace_id"], given.get("binding"), None)
+    workspace = _writable(services, caller, given)
     return services.knowledge.put_back(caller, workspace, given["path"], given["version"], None)
+
+
+def _writable(services: Services, caller: Caller, given: Given) -> Workspace:
+    return services.core.policy.writer_at(caller, given["workspace_id"], given.get("binding"), None)
+
+
+def _store(services: Services, caller: Caller, given: Given) -> MemoryStored:
+    from federated_memory.service.memory_draft import MemoryDraft
+
+    draft = {name: value for name, value in given.items() if name not in ("workspace_id", "binding")}
+    return services.memories.keep(caller, _writable(services, caller, given), MemoryDraft(**draft))
+
+
+def _import(services: Services, caller: Caller, given: Given) -> Imported:
+    from federated_memory.service.memory_transfer import imported_draft
+
+    drafts = [imported_draft(row) for row in given["memories"]]
+    return services.memory_transfer.import_many(
+        caller, _writable(services, caller, given), drafts, dry_run=given["dry_run"]
+    )
+
+
+def _delete(services: Services, caller: Caller, given: Given) -> MemoryDeleted:
+    return services.memories.remove(
+        caller, _writable(services, caller, given), given["memory_id"], given.get("reason", "")
+    )
+
+
+def _delete_document(services: Services, caller: Caller, given: Given) -> DocumentDeleted:
+    return services.knowledge.remove(caller, _writable(services, caller, given), given["path"], None)
+
+
+def _plan(services: Services, caller: Caller, given: Given) -> Plan:
+    told = {name: given[name] for name in ("knowledge", "sessions") if name in given}
+    return Plan.model_validate(services.sessions.plan(caller, given["workspace_id"], told))
+
+
+def _list_memories(services: Services, caller: Caller, given: Given) -> MemoryList:
+    tags = [tag for tag in given.get("tags", "").split(",") if tag]
+    return services.memories.list(caller, **{**_paged(given), "tags": tags})
 
 
 SEARCH = Call("GET", "/search", MemoryHits, _search, needs_index=True)
@@ -83,6 +141,21 @@ FIND_SESSION = Call(
 MESSAGES = Call(
     "GET", "/workspaces/{workspace_id}/sessions/{session_id}/messages", SessionPage,
     lambda s, c, given: s.sessions.read(c, **given),
+)  # fmt: skip
+STORE = Call("POST", "/memories", MemoryStored, _store)
+MEMORIES = Call("GET", "/memories", MemoryList, _list_memories)
+MEMORY = Call(
+    "GET", "/memories/{memory_id}", MemoryText,
+    lambda s, c, given: s.memories.content(c, given["memory_id"], given.get("workspace_id", ""), None),
+)  # fmt: skip
+DELETE = Call("DELETE", "/memories/{memory_id}", MemoryDeleted, _delete)
+DELETE_MANY = Call("POST", "/memories/delete", MemoriesDeleted, lambda s, c, given: s.memories.delete_many(c, **given))
+DELETE_DOCUMENT = Call("DELETE", "/workspaces/{workspace_id}/knowledge/{path}", DocumentDeleted, _delete_document)
+IMPORT = Call("POST", "/memories/import", Imported, _import)
+EXPORT = Call("GET", "/memories/export", MemoryExport, lambda s, c, given: s.memory_transfer.export(c, **_paged(given)))
+PLAN = Call(
+    "POST", "/workspaces/{workspace_id}/plan", Plan,
+    _plan,
 )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     search.add_argument("--role", choices=_ROLES, default="", help="who said it, in sessions")
     for name in ("since", "until"):
         search.add_argument(f"--{name}", default="", metavar="TIME", help="a day (2026-11-21) or a time, UTC")
-    search.add_argument("--limit", type=_count, default=20, metavar="N", help="how many hits at most (20)")
+    search.add_argument("--limit", type=count, default=20, metavar="N", help="how many hits at most (20)")
     search.set_defaults(run=run_search)
     brief = verbs.add_parser(
         "brief", parents=[json_option()], help="what a session in this folder should know",
@@ -44,7 +44,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     brief.add_argument("--workspace", default="", metavar="ID", help="that of this workspace")
     brief.add_argument("--project", default="", metavar="NAME", help="that of this project")
-    brief.add_argument("--max-bytes", type=_count, default=9_000, metavar="N", help="how long it may be (9000)")
+    brief.add_argument("--max-bytes", type=count, default=9_000, metavar="N", help="how long it may be (9000)")
     brief.set_defaults(run=run_brief)
 
 
@@ -102,6 +102,8 @@ def run_brief(options: argparse.Namespace) -> int:
 
 def address_of(hit: MemoryHit) -> str:
     """What `get` takes to show the whole of it."""
+    if hit.memory_id:
+        return hit.memory_id
     if hit.session_id:
         return f"{hit.workspace_id}/{hit.session_id}:{hit.offset}"
     return f"{hit.workspace_id}/{hit.path or 'overview.md'}"
@@ -130,7 +132,7 @@ def _marked(text: str) -> str:
     return text.replace("«", opened).replace("»", closed)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")

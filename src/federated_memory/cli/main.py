@@ -21,6 +21,7 @@ from federated_memory.cli import (
     migrate,
     read,
     reindex,
+    remember,
     serve,
     status,
     tend,
@@ -32,8 +33,8 @@ from federated_memory.cli import (
 from federated_memory.errors import FederatedMemoryError
 
 VERBS = (
-    serve, up, init, find, read, versions, status, invite, token, workspace, exchange, mcp, doctor, check, reindex,
-    backup, tend, migrate, completion,
+    serve, up, init, remember, find, read, versions, status, invite, token, workspace, exchange, mcp, doctor, check,
+    reindex, backup, tend, migrate, completion,
 )  # fmt: skip
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from federated_memory.errors import InvalidArgument
@@ -25,10 +25,15 @@ class Place:
 
 
 def place_here() -> Place:
-    """The project around the current folder, as the client that uploads sessions tells it.
+    """The project around the current folder. Raises: as `place_of`."""
+    return place_of(Path.cwd())
+
+
+def place_of(folder: Path) -> Place:
+    """The project around a folder, as the client that uploads sessions tells it.
 
     Raises:
-        InvalidArgument: The current folder belongs to none.
+        InvalidArgument: The folder belongs to none.
     """
     from federated_memory.operate.shipped import client_folder
 
@@ -39,9 +44,9 @@ def place_here() -> Place:
         assert spec.loader is not None
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    found = sys.modules[name].project_of(os.getcwd())
+    found = sys.modules[name].project_of(str(folder.absolute()))
     if found is None:
-        raise InvalidArgument("The current folder is no project", hint="Name one with --project or --workspace")
+        raise InvalidArgument(f"{folder} is no project", hint="Name one with --project or --workspace")
     return Place(found.name, found.key)
 
 

@@ -6,19 +6,34 @@ import argparse
 import re
 import sys
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
 from federated_memory.cli.find import minute
-from federated_memory.cli.output import json_option, print_json, print_line, print_styled, print_table, print_text, size
+from federated_memory.cli.output import (
+    json_option,
+    print_json,
+    print_line,
+    print_pairs,
+    print_styled,
+    print_table,
+    print_text,
+    size,
+)
 from federated_memory.errors import Conflict, InvalidArgument, NotFound
 from federated_memory.settings import load_settings
 
 if TYPE_CHECKING:
     from federated_memory.cli.backend import Backend
+    from federated_memory.service.memory_results import MemoryRowResult
     from federated_memory.service.results import DocumentRow, Message
 
+KINDS = (
+    "note", "decision", "implementation", "context", "skill", "status", "bug", "pattern", "config", "summary",
+)  # fmt: skip
 _OVERVIEW = "overview.md"
 _SESSION = re.compile(r"(?:sessions/)?([^/:]+?)(?::(\d+))?\Z")
+_MEMORY = re.compile(r"\d{8}-\d{6}-[a-z0-9]+\Z")
 _LISTS = ("memories", "knowledge", "sessions", "workspaces")
 
 
@@ -39,6 +54,7 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "memory's id, or a memory:// address. What is piped is exactly what is stored.",
     )  # fmt: skip
     get.add_argument("name", metavar="NAME", help="as search and list print it; SESSION:LINE starts at a line")
+    get.add_argument("--workspace", default="", metavar="ID", help="where it is, if several have it")
     get.add_argument("--version", type=int, metavar="N", help="an older version of a document")
     get.add_argument("--revision", type=int, metavar="N", help="what a session was before it was replaced")
     get.add_argument("--offset", type=int, metavar="LINE", help="of a session: start here; negative: from its end")
@@ -56,6 +72,9 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         listed.add_argument(f"--{name}", default="", metavar="NAME", help=f"only of this {name}")
     for name in ("since", "until"):
         listed.add_argument(f"--{name}", default="", metavar="TIME", help="a day (2026-11-21) or a time, UTC")
+    listed.add_argument("--memory-kind", action="append", default=[], choices=KINDS, help="of memories; again for more")
+    listed.add_argument("--tag", action="append", default=[], metavar="TAG", help="of memories; again: all of them")
+    listed.add_argument("--all", action="store_true", help="of memories: superseded, expired and deleted ones too")
     listed.add_argument("--prefix", default="", metavar="PATH", help="of knowledge: only what is below this folder")
     listed.add_argument("--limit", type=int, default=50, metavar="N", help="how many at most (50; 0: all)")
     listed.set_defaults(run=run_list)
@@ -73,6 +92,8 @@ def address(text: str) -> Address:
         return Address("memory", workspace_id, rest.removeprefix("memories/"))
     if rest.endswith(".md") or rest.startswith("knowledge/"):
         return Address("knowledge", workspace_id, rest.removeprefix("knowledge/"))
+    if _MEMORY.match(rest):
+        return Address("memory", workspace_id, rest)
     if found := _SESSION.match(rest):
         return Address("session", workspace_id, found[1], int(found[2] or 0))
     raise InvalidArgument(
@@ -83,10 +104,14 @@ def address(text: str) -> Address:
 def run_get(options: argparse.Namespace) -> int:
     from federated_memory.cli.backend import open_backend
 
-    wanted = address(options.name)
+    wanted = address(f"{options.workspace}/{options.name}" if options.workspace else options.name)
     with open_backend(load_settings()) as backend:
+        if wanted.kind == "any" and _MEMORY.match(wanted.name):
+            wanted = Address("memory", "", wanted.name)
         if wanted.kind == "any":
             wanted = _found(backend, wanted.name)
+        if wanted.kind == "memory":
+            return _print_memory(backend, wanted, options)
         if wanted.kind == "session":
             return _print_session(backend, wanted, options)
         etag, version, data = backend.content(
@@ -124,6 +149,68 @@ def _found(backend: Backend, name: str) -> Address:
         places = ", ".join(f"{row.workspace_id}/{row.session_id}" for row in rows[:5])
         raise Conflict(f"Several workspaces have a session {name}", hint=f"Name one: {places}")
     return Address("session", rows[0].workspace_id, rows[0].session_id, int(line) if line.isdigit() else 0)
+
+
+# -- memories
+
+
+def _print_memory(backend: Backend, wanted: Address, options: argparse.Namespace) -> int:
+    from federated_memory.cli.calls import MEMORY
+
+    found = backend.ask(MEMORY, memory_id=wanted.name, workspace_id=wanted.workspace_id)
+    if options.json:
+        print_json(found.as_dict())
+        return 0
+    if sys.stdout.isatty():
+        told = {
+            "Subject": found.subject, "Summary": found.summary, "Kind": f"{found.kind}, importance {found.importance}",
+            "State": found.state if found.state != "live" else "", "Project": found.project,
+            "Tags": ", ".join(found.tags), "Files": ", ".join(found.files), "See": ", ".join(found.references),
+            "Replaces": ", ".join(found.supersedes), "Replaced by": ", ".join(found.superseded_by or ()),
+            "Expires": minute(found.expires_at or ""), "Stored": f"{minute(found.created_at)} by {found.user}, "
+            f"{found.agent} on {found.machine}", "Workspace": found.workspace_id,
+        }  # fmt: skip
+        print_pairs([(name, value) for name, value in told.items() if value])
+        print_line()
+    print_text(found.content + "\n")
+    return 0
+
+
+def _list_memories(backend: Backend, options: argparse.Namespace) -> int:
+    from federated_memory.cli.calls import MEMORIES, every
+
+    found = every(
+        backend, MEMORIES, "memories", options.limit, workspace_id=options.workspace, project=options.project,
+        machine=options.machine, tool=options.tool, memory_kind=",".join(options.memory_kind),
+        tags=",".join(options.tag), since=options.since, until=options.until,
+        include_superseded=options.all or None, include_hidden=options.all or None,
+    )  # fmt: skip
+    if options.json:
+        print_json([row.as_dict() for row in found])
+    elif not found:
+        print_line("No memories. Store one with `federated-memory save`.")
+    else:
+        print_table(
+            ("MEMORY", "STORED", "KIND", *(("STATE",) if options.all else ()), "PROJECT", "SUBJECT"),
+            [
+                (row.memory_id, minute(row.created_at), row.kind, *((_state(row),) if options.all else ()),
+                 row.project, row.subject)
+                for row in found
+            ],
+        )  # fmt: skip
+    return 0
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat()
+
+
+def _state(row: MemoryRowResult) -> str:
+    if row.deleted_at:
+        return "deleted"
+    if row.superseded_by:
+        return "superseded"
+    return "expired" if row.expires_at and row.expires_at <= _now() else "live"
 
 
 # -- sessions
@@ -200,6 +287,8 @@ def run_list(options: argparse.Namespace) -> int:
                 from federated_memory.cli.workspace import print_workspaces
 
                 return print_workspaces(backend, options)
+            case "memories":
+                return _list_memories(backend, options)
             case "knowledge":
                 return _list_knowledge(backend, options)
             case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -130,6 +130,23 @@ class Remote:
         wanted = f"?version={version}" if version is not None else ""
         headers, data = self.link.fetch(f"/api/v1/workspaces/{_segment(workspace_id)}/{place}{wanted}")
         return headers.get("etag", "").strip('"'), int(headers.get("x-version", "0")), data
+
+    def transcript(self, workspace_id: str, session_id: str) -> Iterator[bytes]:
+        _, data = self.link.fetch(f"/api/v1/workspaces/{_segment(workspace_id)}/sessions/{_segment(session_id)}")
+        yield data
+
+    def put_document(self, workspace_id: str, path: str | None, data: bytes, binding: str) -> None:
+        place = "overview" if path is None else f"knowledge/{quote(path)}"
+        headers = {"X-Memory-Binding": binding, "Content-Type": "text/markdown; charset=utf-8"}
+        self.link.send("PUT", f"/api/v1/workspaces/{_segment(workspace_id)}/{place}", data, headers)
+
+    def put_session(self, workspace_id: str, session_id: str, data: bytes, agent: str, binding: str) -> str:
+        place = f"/api/v1/workspaces/{_segment(workspace_id)}/sessions/{_segment(session_id)}"
+        headers = {
+            "X-Memory-Binding": binding, "X-Memory-Source-Agent": agent, "Content-Type": "application/jsonl",
+        }  # fmt: skip
+        found = self.link.send("PUT", place, data, headers)
+        return str(found.get("status", ""))
 
     def __enter__(self) -> Remote:
         return self

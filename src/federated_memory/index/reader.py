@@ -15,7 +15,7 @@ from federated_memory.index.file import IndexFile
 from federated_memory.index.library import Library, Segment, Source
 from federated_memory.index.words import grams_of, quoted
 
-Table = Literal["spoken", "written"]
+Table = Literal["spoken", "written", "noted"]
 _FETCH = 2_048
 _HANDLER_STEPS = 20_000
 _MOST_RANGES = 48

@@ -135,8 +135,9 @@ class Writing:
         rows = [Row(chunk.line, Speaker.AUTHOR, chunk.text, None) for chunk in chunks]
         if rows:
             first = self._add_segment(source, rows, "", "", is_open=False)
+            table = "written" if key.is_versioned else "noted"
             self._connection.executemany(
-                "INSERT INTO written (rowid, text) VALUES (?, ?)",
+                f"INSERT INTO {table} (rowid, text) VALUES (?, ?)",
                 [(first + at, indexed(f"{chunk.headings}\n{chunk.text}")) for at, chunk in enumerate(chunks)],
             )
         return source
@@ -244,9 +245,10 @@ class Writing:
             f"SELECT id, first_row, length(shapes) FROM segments WHERE {where}", (source, int(only_open))
         ).fetchall()
         for number, first_row, count in rows:
-            self._connection.execute(
-                "DELETE FROM written WHERE rowid BETWEEN ? AND ?", (first_row, first_row + count - 1)
-            )
+            for table in ("written", "noted"):
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE rowid BETWEEN ? AND ?", (first_row, first_row + count - 1)
+                )
             self._connection.execute(
                 "UPDATE segments SET source = 0, lines = x'', shapes = x'', generation = ? WHERE id = ?",
                 (self._generation, number),

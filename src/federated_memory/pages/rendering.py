@@ -62,6 +62,12 @@ def url_of(*parts: str, **query: object) -> str:
     return path + (f"?{urlencode(given)}" if given else "")
 
 
+def load_templates() -> None:
+    """Compile all of them: later pages need not."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 @functools.lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     import jinja2

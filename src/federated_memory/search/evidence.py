@@ -17,6 +17,7 @@ _LEAST_ROWS = 2_500
 _MOST_HEADS = 5_000
 _NO_LIMIT = 2**31
 _SHORT = 2
+_FEW_NOTES = 500
 _NAME_SHARE = 1.0
 _BASE = 1.0
 """What a term counts however many rows hold it: in a small memory rarity says little."""
@@ -50,7 +51,8 @@ def gather(
     expressions = [f"({term.match}) NOT ({unless})" if unless else term.match for term in terms]
     counts = [0] * len(terms)
     for table in tables:
-        for number, found in enumerate(_rows(view, table, terms, expressions, scope, evidence.capped)):
+        read = _noted_rows if table == "noted" else _rows
+        for number, found in enumerate(read(view, table, terms, expressions, scope, evidence.capped)):
             counts[number] += found.total
             _add(evidence.rows, found.rows, 1 << number)
     shares = [1.0] * len(terms)
@@ -72,6 +74,29 @@ def gather(
         share * (weight + _BASE * term.weight) for weight, term, share in zip(rarity, terms, shares, strict=True)
     )
     return evidence
+
+
+def _noted_rows(
+    view: View, table: Table, terms: Sequence[Term], expressions: Sequence[str], scope: RowScope, capped: list[str]
+) -> list[Found]:
+    """Of a term that many memories hold, the newest of them, those that also hold a rarer term, and the newest that
+    hold all the common ones: memories are short, so what is left out holds less of the query, or is older."""
+    reading = [view.rows(table, expression, scope) for expression in expressions]
+    found = [rows.newest(_FEW_NOTES) for rows in reading]
+    for number, term in enumerate(terms):
+        if not found[number].rows and len(term.text) <= _SHORT and term.match == f'"{term.text}"':
+            reading[number] = view.rows(table, f"{term.match}*", scope)
+            found[number] = reading[number].newest(_FEW_NOTES)
+    common = [number for number, one in enumerate(found) if not one.is_all]
+    rare = " OR ".join(f"({expressions[number]})" for number, one in enumerate(found) if one.is_all and one.rows)
+    every = " AND ".join(f"({expressions[number]})" for number in common)
+    together = view.rows(table, every, scope).newest(_FEW_NOTES).rows if len(common) > 1 else []
+    for number in common:
+        beside = view.rows(table, f"({expressions[number]}) AND ({rare})", scope).newest(_NO_LIMIT).rows if rare else []
+        held = dict.fromkeys([*found[number].rows, *together, *beside])
+        found[number] = Found(list(held), False, found[number].total)
+        capped.append(terms[number].text)
+    return found
 
 
 def _add(rows: dict[int, int], found: list[int], bit: int) -> None:

@@ -47,6 +47,8 @@ _TITLE_SHARE = 0.6
 _FACTS_SHARE = 0.5
 _IMPORTANCE_STEP, _USUAL_WORTH = 0.02, 3
 _RANK_FACTORS = (1.0, 0.6, 0.45)
+_MOST_HEADS = 1_000
+"""Sources that only their title speaks for: so many are ranked, the newest."""
 _WINDOWED = 60
 """So many sources are looked at closely; no page shows more, and those behind are too far behind."""
 _LOOKED_AT = 24
@@ -182,7 +184,8 @@ def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source],
     for tally in found.values():
         tally.kinds = Counter(tally.keys)
     for heads in (evidence.titles, evidence.facts):
-        for number in heads:
+        newest = sorted(heads, reverse=True)[:_MOST_HEADS] if len(heads) > _MOST_HEADS else heads
+        for number in newest:
             known = library.sources.get(number)
             if known is not None and known.etag and number not in found and is_wanted(known):
                 found[number] = _Tally(known)

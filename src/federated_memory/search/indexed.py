@@ -163,8 +163,9 @@ class Indexed:
     ) -> tuple[Evidence, list[Entry]]:
         is_wanted = filter_of(wanted, lag)
         tables: list[Table] = []
-        if wanted.kinds & WRITTEN_KINDS and wanted.scope.role is None:
-            tables.append("written")
+        for table, kinds in (("written", DOCUMENT_KINDS), ("noted", MEMORY_KINDS)):
+            if wanted.kinds & kinds and wanted.scope.role is None:
+                tables.append("written" if table == "written" else "noted")
         if "session" in wanted.kinds:
             tables.append("spoken")
         scope = self._row_scope(view.library, wanted, lag, tables, is_wanted)
@@ -184,8 +185,10 @@ class Indexed:
         key = (id(library), library.generation, wanted.workspace_ids, wanted.kinds, wanted.scope, of_project)
         with self._lock:
             known = self._scopes.get(key)
-        if known is not None and not lag.keys:
+        if known is not None and not lag.keys and not _is_picky(wanted):
             return known
+        if _is_picky(wanted):
+            is_wanted = _with_memories(is_wanted, wanted)
         speakers = frozenset(number for number, role in ROLES.items() if role == wanted.scope.role)
         found = RowScope(
             library,
@@ -193,7 +196,7 @@ class Indexed:
             speakers if wanted.scope.role else frozenset(),
             wanted.kinds,
         )
-        if not lag.keys:
+        if not lag.keys and not _is_picky(wanted):
             with self._lock:
                 self._scopes[key] = found
                 while len(self._scopes) > _KEPT_SCOPES:
@@ -296,8 +299,8 @@ def _limits_rows(library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Ta
     """Whether the tables that are asked hold rows that do not count."""
     scope = wanted.scope
     is_limited = bool(lag.keys or scope.session_id) or scope.since is not None or scope.until is not None
-    written = library.kinds - {"session"} if "written" in tables else set()
-    is_limited = is_limited or wanted.memories.workspace_ids is not None
+    written = library.kinds & DOCUMENT_KINDS if "written" in tables else set()
+    is_limited = is_limited or wanted.memories.workspace_ids is not None or _is_picky(wanted)
     return is_limited or not library.workspaces <= set(wanted.workspace_ids) or not written <= wanted.kinds
 
 
@@ -319,6 +322,11 @@ def filter_of(wanted: Wanted, lag: Lag) -> Callable[[Source], bool]:
         return scope.since is None or max(source.at, source.ended_at) >= scope.since
 
     return is_wanted
+
+
+def _is_picky(wanted: Wanted) -> bool:
+    """Whether so few memories may be shown that reading the newest ones would miss those."""
+    return bool(wanted.kinds & MEMORY_KINDS) and wanted.memories.leaves_out_many
 
 
 def _with_memories(is_wanted: Callable[[Source], bool], wanted: Wanted) -> Callable[[Source], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MEMORY_KINDS = frozenset({"memory", "tombstone"})
+_MANY_HIDDEN = 200
 Place = tuple[str, str, str]
 """Workspace, kind and path."""
 
@@ -20,6 +21,10 @@ class MemoryView:
     hidden: frozenset[Place] = frozenset()
     allowed: frozenset[Place] | None = None
     workspace_ids: frozenset[str] | None = None
+
+    @property
+    def leaves_out_many(self) -> bool:
+        return self.allowed is not None or len(self.hidden) > _MANY_HIDDEN
 
     def shows(self, workspace_id: str, kind: str, key: str) -> bool:
         if kind not in MEMORY_KINDS:

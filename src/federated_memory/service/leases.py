@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from federated_memory.store.tasks import Task
 
@@ -22,17 +24,22 @@ class Leases:
             self._ends[task.task_id] = (self._clock() + task.lease_seconds, task)
 
     def renew(self, task: Task) -> None:
+        self._move(task, self._clock() + task.lease_seconds)
+
+    def _move(self, task: Task, end: float) -> None:
         with self._lock:
             held = self._ends.get(task.task_id)
             if held is not None and held[1].attempt == task.attempt:
-                self._ends[task.task_id] = (self._clock() + task.lease_seconds, held[1])
+                self._ends[task.task_id] = (end, held[1])
 
-    def renew_all(self, session: str) -> None:
-        """Of one session, which has just been heard of."""
-        with self._lock:
-            for task_id, (_, task) in self._ends.items():
-                if task.worker_session == session:
-                    self._ends[task_id] = (self._clock() + task.lease_seconds, task)
+    @contextmanager
+    def held(self, task: Task) -> Iterator[None]:
+        """While its claimer watches it, a lease does not end; then it begins anew."""
+        self._move(task, math.inf)
+        try:
+            yield
+        finally:
+            self.renew(task)
 
     def end(self, task_id: str, attempt: int | None = None) -> None:
         with self._lock:
@@ -50,7 +57,7 @@ class Leases:
     def left(self, task_id: str) -> float | None:
         with self._lock:
             held = self._ends.get(task_id)
-            return max(0.0, held[0] - self._clock()) if held else None
+            return min(max(0.0, held[0] - self._clock()), held[1].lease_seconds) if held else None
 
     def next_seconds(self) -> float:
         """Until the next one ends."""

@@ -1,21 +1,19 @@
-"""Memories: store, get, list, delete, import (SPEC: MEM-1 to MEM-14)."""
+"""Memories: store, get, list, delete (SPEC: MEM-1 to MEM-14)."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from federated_memory.auth.caller import Caller
-from federated_memory.errors import FederatedMemoryError, InvalidArgument, NotFound
+from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.names import fold, parse_memory_id, parse_workspace_id, shown
 from federated_memory.service.core import Core
 from federated_memory.service.memory_draft import CheckedDraft, MemoryDraft, checked
 from federated_memory.service.memory_results import (
-    Imported,
     MemoriesDeleted,
     MemoryDeleted,
     MemoryList,
@@ -33,25 +31,11 @@ from federated_memory.store.memory_file import Memory, format_memory
 from federated_memory.store.memory_query import MemoryFilter, Viewer
 from federated_memory.store.memory_rows import MemoryRow
 from federated_memory.store.registry import Workspace
-from federated_memory.transcripts.times import parse_time
 
 _SUGGESTING = ("decision", "config")
 _MOST_COMPARED, _MOST_SIMILAR, _ALIKE = 500, 3, 0.5
 _MOST_NAMED = 100
 MAX_REASON = 500
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedDraft:
-    """A draft from elsewhere. `source` names it there, the same at every import; times and names as they were there."""
-
-    draft: MemoryDraft
-    source: str
-    created_at: str = ""
-    user: str = ""
-    agent: str = ""
-    machine: str = ""
-    session: str = ""
 
 
 class MemoryService:
@@ -77,12 +61,12 @@ class MemoryService:
         """As `store`, for a workspace that the policy has already granted."""
         wanted = checked(draft)
         self._ensure_room(workspace, draft.room)
-        wanted, warnings = self._without_secrets(wanted)
+        wanted, warnings = self.without_secrets(wanted)
         for old in wanted.supersedes:
             self._ensure_own(workspace, old)
         similar = self._similar(workspace, wanted)
         created_at = now()
-        memory = _memory(new_memory_id(created_at), wanted, created_at, project=wanted.project or workspace.project)
+        memory = memory_of(new_memory_id(created_at), wanted, created_at, project=wanted.project or workspace.project)
         memory = replace(
             memory, user=caller.grant.name, agent=workspace.tool, machine=workspace.machine, session=session,
             room=draft.room,
@@ -106,7 +90,7 @@ class MemoryService:
                 hint="Only memories of your own workspace can be superseded; see list_memories",
             )
 
-    def _without_secrets(self, wanted: CheckedDraft) -> tuple[CheckedDraft, list[str]]:
+    def without_secrets(self, wanted: CheckedDraft) -> tuple[CheckedDraft, list[str]]:
         """Secrets are replaced, and that is said; where the policy refuses them, nothing is kept instead."""
         if self._core.settings.secret_policy == "refuse":
             return wanted, []
@@ -208,55 +192,6 @@ class MemoryService:
             count=len(rows), dry_run=dry_run, memory_ids=[row.memory_id for row in rows[:_MOST_NAMED]]
         )
 
-    def import_many(
-        self, caller: Caller, workspace: Workspace, drafts: Iterable[ImportedDraft], *, dry_run: bool = False
-    ) -> Imported:
-        """Take in notes from elsewhere, for a workspace that the policy has already granted. What was taken in before
-        is left as it is, and what was deleted here stays deleted.
-
-        Raises:
-            InvalidArgument: A draft is not one to keep; those before it are kept.
-        """
-        created = unchanged = deleted = 0
-        warnings: list[str] = []
-        for item in drafts:
-            known = self._memories.rows.of_source(workspace.workspace_id, item.source)
-            if known is not None:
-                unchanged += not known.deleted_at
-                deleted += bool(known.deleted_at)
-                continue
-            try:
-                memory, told = self._imported(caller, workspace, item)
-            except FederatedMemoryError as error:
-                error.message = f"{shown(item.source, 80)}: {error.message}"
-                raise
-            warnings += told
-            if self._memories.was_removed(workspace.workspace_id, item.source):
-                deleted += 1
-                continue
-            created += 1
-            if not dry_run:
-                self._memories.add(workspace.workspace_id, memory, caller.actor, "import")
-        return Imported(
-            created=created, unchanged=unchanged, deleted=deleted, dry_run=dry_run, warnings=warnings[:_MOST_NAMED]
-        )
-
-    def _imported(self, caller: Caller, workspace: Workspace, item: ImportedDraft) -> tuple[Memory, list[str]]:
-        wanted, warnings = self._without_secrets(checked(item.draft))
-        if not item.source or len(item.source) > 300 or not item.source.isprintable():
-            raise InvalidArgument("source is blank or too long", hint="Name where it comes from, in a line")
-        created_at = parse_time(item.created_at) or now()
-        digest = hashlib.sha256(f"{workspace.workspace_id}\n{item.source}".encode()).hexdigest()[:12]
-        memory = _memory(
-            new_memory_id(created_at, digest), wanted, created_at, project=wanted.project or workspace.project
-        )
-        names = {"user": item.user or caller.grant.name, "agent": item.agent or workspace.tool,
-                 "machine": item.machine or workspace.machine, "session": item.session}  # fmt: skip
-        named: dict[str, Any] = {name: _plain(text) for name, text in names.items()}
-        memory = replace(memory, source=item.source, **named)
-        ensure_no_secret(self._core.settings, format_memory(memory))
-        return memory, [f"{item.source}: {text}" for text in warnings]
-
     # -- reading
 
     def get(
@@ -276,7 +211,7 @@ class MemoryService:
             NotFound: There is none that the caller may see.
         """
         stored = self._read(caller, memory_id, workspace_id, binding)
-        result = self._text(stored)
+        result = self.text_of(stored)
         taken = json_bytes(result.model_dump_json()) + ENVELOPE_BYTES // 2
         page = page_text(
             stored.memory.content, offset=offset, byte_offset=byte_offset, limit=1_000_000,
@@ -290,7 +225,7 @@ class MemoryService:
     def content(self, caller: Caller, memory_id: str, workspace_id: str, binding: str | None) -> MemoryText:
         """All of it in one piece, for downloads."""
         stored = self._read(caller, memory_id, workspace_id, binding)
-        result = self._text(stored)
+        result = self.text_of(stored)
         result.content = stored.memory.content
         return result
 
@@ -315,7 +250,8 @@ class MemoryService:
                 return row
         raise _missing(memory_id)
 
-    def _text(self, stored: Stored) -> MemoryText:
+    def text_of(self, stored: Stored) -> MemoryText:
+        """All of it but the content."""
         row, memory = stored.row, stored.memory
         replaced = self._memories.rows.superseded(row.workspace_id, row.memory_id)
         is_expired = bool(row.expires_at) and row.expires_at <= now()
@@ -379,7 +315,7 @@ class MemoryService:
         ]
 
 
-def _memory(memory_id: str, wanted: CheckedDraft, created_at: str, *, project: str) -> Memory:
+def memory_of(memory_id: str, wanted: CheckedDraft, created_at: str, *, project: str) -> Memory:
     return Memory(
         memory_id, wanted.content, kind=wanted.kind, subject=wanted.subject, summary=wanted.summary, project=project,
         importance=wanted.importance, tags=wanted.tags, files=wanted.files, references=wanted.references,
@@ -400,10 +336,6 @@ def _row(row: MemoryRow, replaced: Sequence[str]) -> MemoryRowResult:
 
 def _words(text: str) -> set[str]:
     return {word.rstrip("s") for word in fold(text).replace("-", " ").split() if len(word) > 2}
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())[:200]
 
 
 def _missing(memory_id: str, where: str = "") -> NotFound:

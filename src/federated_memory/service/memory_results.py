@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -68,6 +68,37 @@ class MemoryText(MemoryRowResult):
     truncated: bool = False
     next_offset: int | None = None
     next_byte_offset: int | None = None
+
+
+class ExportedMemory(Result):
+    """A memory with every field of its file."""
+
+    memory_id: str
+    content: str
+    kind: str
+    subject: str
+    summary: str
+    project: str
+    importance: int
+    tags: list[str]
+    files: list[str]
+    references: list[str]
+    supersedes: list[str]
+    created_at: str
+    expires_at: str
+    visibility: str
+    room: str
+    user: str
+    agent: str
+    machine: str
+    session: str
+    source: str
+    others: dict[str, Any]
+
+
+class MemoryExport(Result):
+    memories: list[ExportedMemory]
+    next_cursor: str | None = None
 
 
 class MemoryDeleted(Result):

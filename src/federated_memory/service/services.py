@@ -11,6 +11,7 @@ from federated_memory.service.enrolment import EnrolmentService
 from federated_memory.service.knowledge import Knowledge
 from federated_memory.service.memories import MemoryService
 from federated_memory.service.memory_scope import MemoryScopes
+from federated_memory.service.memory_transfer import MemoryTransfer
 from federated_memory.service.operations import Operations
 from federated_memory.service.rooms import RoomService
 from federated_memory.service.searching import Searching
@@ -39,6 +40,7 @@ class Services:
     state: State
     signing_in: SigningIn
     memories: MemoryService
+    memory_transfer: MemoryTransfer
     collaboration: Collaboration
 
     @property
@@ -51,6 +53,7 @@ def build_services(core: Core) -> Services:
     secrets = Secrets(core)
     collaboration = build_collaboration(core)
     scopes = MemoryScopes(core, collaboration.rooms.rooms_of)
+    memories = MemoryService(core, scopes)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),
@@ -65,6 +68,7 @@ def build_services(core: Core) -> Services:
         operations=Operations(core),
         state=State(core),
         signing_in=SigningIn(core),
-        memories=MemoryService(core, scopes),
+        memories=memories,
         collaboration=collaboration,
+        memory_transfer=MemoryTransfer(core, memories, scopes),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -78,7 +79,7 @@ class TaskService:
 
         async def finished() -> Task | None:
             nonlocal found
-            found = await _in_thread(self._find, found)
+            found = self._find(found)
             return found if found.is_finished else None
 
         with self._presences.connected(agent):
@@ -128,18 +129,19 @@ class TaskService:
 
         async def finished() -> Task | None:
             nonlocal task
-            task = await _in_thread(self._find, task)
+            task = self._find(task)
             return task if task.is_finished else None
 
         if wait_seconds and not task.is_finished:
-            with self._presences.connected(agent):
+            mine = task.state == "claimed" and task.worker_session == agent.session
+            with self._presences.connected(agent), self._leases.held(task) if mine else nullcontext():
                 await self._waiting.until(
                     finished, task_id, who=agent.name, waiter=waiter, told=lambda: _standing(task), seconds=wait_seconds
                 )
         return self._row(task)
 
     def _find(self, task: Task) -> Task:
-        """As it is now."""
+        """As it is now: one row that was just written, which no writer keeps from being read."""
         return self._tasks.find(task.task_id) or task
 
     def _visible(self, caller: Caller, binding: str | None, task_id: str) -> tuple[Agent, Task]:
@@ -193,7 +195,7 @@ class TaskService:
                 "limit or lease_seconds is out of range",
                 hint=f"limit is 1 to 20, lease_seconds 1 to {MOST_LEASE_SECONDS}",
             )
-        agent = await _in_thread(self._poller, caller, binding, room)
+        agent = self._messages.agent(caller, binding)  # looks at no disk
         take = partial(self._take, agent, room, limit, lease_seconds)
         taken: tuple[list[Task], list[Message]] = ([], [])
 
@@ -220,14 +222,9 @@ class TaskService:
             tasks=[self._claimed(task) for task in taken[0]], notices=[notice_of(message) for message in taken[1]]
         )
 
-    def _poller(self, caller: Caller, binding: str | None, room: str) -> Agent:
-        agent = self._messages.agent(caller, binding)
+    def _take(self, agent: Agent, room: str, limit: int, lease_seconds: float) -> tuple[list[Task], list[Message]]:
         if room:
             self._messages.ensure_member(agent, room)
-        self._leases.renew_all(agent.session)
-        return agent
-
-    def _take(self, agent: Agent, room: str, limit: int, lease_seconds: float) -> tuple[list[Task], list[Message]]:
         tasks = self._tasks.claim(
             agent.workspace_id, agent.session, room=room, limit=limit, lease_seconds=lease_seconds
         )
@@ -308,9 +305,6 @@ class TaskService:
                     await wake.wait()
 
     def _lease_ended(self, task: Task) -> None:
-        if self._presences.is_connected(task.worker, task.worker_session):
-            self._leases.begin(task)
-            return
         try:
             if task.attempt < MOST_ATTEMPTS:
                 self._give_back(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from federated_memory.store.memory_file import Memory, format_memory, parse_memo
 from federated_memory.store.memory_query import MemoryFilter, Viewer, condition, hidden_condition, seen_condition
 from federated_memory.store.memory_rows import MemoryRow, mark_of_source
 from federated_memory.store.tombstones import Tombstones
+from federated_memory.transcripts.times import parse_time
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _RANDOM_CHARACTERS = 8
@@ -25,6 +27,12 @@ def new_memory_id(created_at: str, suffix: str = "") -> str:
     digits = "".join(character for character in created_at[:19] if character.isdigit())
     end = suffix or "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
     return f"{digits[:8]}-{digits[8:14]}-{end}"
+
+
+def imported_id(workspace_id: str, source: str, created_at: str) -> str:
+    """The id of what an import makes of a source: the same each time."""
+    digest = hashlib.sha256(f"{workspace_id}\n{source}".encode()).hexdigest()[:12]
+    return new_memory_id(parse_time(created_at) or now(), digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,10 @@ class Memories:
                     self._documents.drop(key, actor)
         return len(rows)
 
-    def was_removed(self, workspace_id: WorkspaceId, source: str) -> bool:
-        """Whether what was imported from there was purged or collected: it is not to come back."""
-        return self._tombstones.has(workspace_id, "memory", mark_of_source(source))
+    def was_removed(self, workspace_id: WorkspaceId, source: str, memory_id: str = "") -> bool:
+        """Whether what was imported from there, or had that id, was purged or collected: it is not to come back."""
+        marks = [mark for mark in (source and mark_of_source(source), memory_id) if mark]
+        return any(self._tombstones.has(workspace_id, "memory", mark) for mark in marks)
 
     def add(self, workspace_id: WorkspaceId, memory: Memory, actor: Actor, operation: str = "store") -> Document:
         """Keep a new memory.

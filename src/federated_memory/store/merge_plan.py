@@ -1,7 +1,8 @@
 """What goes where when a workspace is merged into another one (SPEC: WS-6).
 
 One rule: what the target has no other text or transcript for keeps its name. Where it has, both are kept, and the
-source's goes below `from-<source>/`, or (a session) gets an id of its own. What the target holds already goes.
+source's goes below `from-<source>/`, or (a session) gets an id of its own. What the target holds already goes. Memories
+keep their ids; where both have one and differ, the merge is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from federated_memory.store import versions
 from federated_memory.store.archives.files import REVISIONS, SUFFIX, provenance_name
 from federated_memory.store.document import DocumentKind, Key
 from federated_memory.store.journal import open_folder
+from federated_memory.store.memory_file import memory_id_of, path_of, tombstone_id_of
 from federated_memory.store.root import Root
 from federated_memory.store.tombstones import Tombstones
 
@@ -63,7 +65,7 @@ class Plan:
     documents: list[DocumentMove] = field(default_factory=list)
     sessions: list[SessionMove] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """What the target has purged, and would get back."""
+    """What the target has purged and would get back, and memories of which there would be two."""
 
     @property
     def beside(self) -> list[tuple[str, str]]:
@@ -100,6 +102,9 @@ class _Known:
     """Of every version, the current one included."""
 
 
+_Documents = dict[tuple[DocumentKind, DocumentPath], _Known]
+
+
 class _Names:
     """The paths that a workspace's knowledge has, or had."""
 
@@ -133,6 +138,9 @@ def _plan_documents(
         if kind == "knowledge":
             names.add(path)
     for (kind, path), document in mine.items():
+        if kind in ("memory", "tombstone"):
+            _plan_memory(tombstones, target, Key(source, kind, path), document, theirs, plan)
+            continue
         if any(tombstones.has(target, "text", text) for text in document.texts):
             plan.problems.append(f"{target} has purged a text of {path}")
         known = theirs.get((kind, path))
@@ -144,6 +152,29 @@ def _plan_documents(
             to = path if kind == "knowledge" and names.fits(path) else _beside(names, source, path)
             names.add(to)
             plan.documents.append(DocumentMove(kind, path, "knowledge", to))
+
+
+def _plan_memory(
+    tombstones: Tombstones, target: WorkspaceId, key: Key, document: _Known, theirs: _Documents, plan: Plan
+) -> None:
+    """A memory keeps its id, which others name: where both workspaces have it, they must not differ."""
+    memory_id = memory_id_of(key.path) if key.kind == "memory" else tombstone_id_of(key.path)
+    known = theirs.get((key.kind, key.path))
+    other: tuple[DocumentKind, DocumentPath] = (
+        ("tombstone", DocumentPath(f"{memory_id}.md")) if key.kind == "memory"
+        else ("memory", DocumentPath(path_of(memory_id or "")))
+    )  # fmt: skip
+    twin = theirs.get(other)
+    is_known = known is not None and (document.is_deleted or known.etag == document.etag or key.kind == "tombstone")
+    if not document.is_deleted and memory_id:
+        if tombstones.has(target, "memory", memory_id):
+            plan.problems.append(f"{target} has purged or collected memory {memory_id}")
+        elif twin is not None and not twin.is_deleted:
+            plan.problems.append(f"memory {memory_id} is deleted in one of the two, and not in the other")
+        elif known is not None and not known.is_deleted and not is_known:
+            plan.problems.append(f"memory {memory_id} is another one in {target}")
+    to = DocumentPath("") if is_known and not (known and known.is_deleted and not document.is_deleted) else key.path
+    plan.documents.append(DocumentMove(key.kind, key.path, key.kind, to))
 
 
 def _beside(names: _Names, source: WorkspaceId, path: str) -> DocumentPath:
@@ -158,8 +189,8 @@ def _beside(names: _Names, source: WorkspaceId, path: str) -> DocumentPath:
         number += 1
 
 
-def _documents(root: Root, workspace_id: WorkspaceId) -> dict[tuple[DocumentKind, DocumentPath], _Known]:
-    found: dict[tuple[DocumentKind, DocumentPath], _Known] = {}
+def _documents(root: Root, workspace_id: WorkspaceId) -> _Documents:
+    found: _Documents = {}
     rows = root.database.rows(
         "SELECT kind, path, etag, deleted FROM documents WHERE workspace_id = ? ORDER BY kind, path", workspace_id
     )

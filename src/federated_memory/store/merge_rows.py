@@ -6,7 +6,9 @@ import sqlite3
 
 from federated_memory.names import WorkspaceId, fold
 from federated_memory.store.changes import Actor, ChangeFeed, Kind
+from federated_memory.store.memory_rows import TABLES as MEMORY_TABLES
 from federated_memory.store.merge_plan import Plan
+from federated_memory.store.rooms import rename_in_rooms
 
 _Item = tuple[str, str]
 
@@ -49,6 +51,11 @@ def move_rows(
                 )
         else:
             transaction.execute("DELETE FROM archives WHERE workspace_id = ? AND session_id = ?", where_session)
+    tables = {row[0] for row in transaction.execute("SELECT name FROM sqlite_master")}
+    for table in tables & set(MEMORY_TABLES):
+        transaction.execute(f"UPDATE OR IGNORE {table} SET workspace_id = ? WHERE workspace_id = ?", (target, source))
+        transaction.execute(f"DELETE FROM {table} WHERE workspace_id = ?", (source,))
+    rename_in_rooms(transaction, tables, source, target)
     _copy_changes(transaction, feed.epoch, source, target, places)
     gone: list[tuple[Kind, str]] = [(document.kind, document.path) for document in plan.documents]
     gone += [("session", session.session_id) for session in plan.sessions]

@@ -112,7 +112,8 @@ class Merging:
             if is_dry:
                 return plan
             if plan.problems:
-                raise Conflict(f"{plan.problems[0]} ({len(plan.problems)} in all)", hint="Purge it in the source too")
+                told = f"{plan.problems[0]} ({len(plan.problems)} such in all)"
+                raise Conflict(told, hint="Purge or delete it in one of the two first")
             pending = self._root.database.row("SELECT 1 FROM journal WHERE workspace_id = ? LIMIT 1", source)
             if pending or (self._sessions(source) | self._sessions(target)) - sessions:
                 return None

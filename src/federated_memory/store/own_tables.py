@@ -20,8 +20,8 @@ class OwnTables:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """As `Database.transaction`, with the tables there."""
-        with self._database.transaction() as transaction:
+        """As `Database.transaction`, with the tables there; changes of the feed do not belong in it."""
+        with self._database.transaction(tells=False) as transaction:
             if not self._is_made:
                 for statement in self._statements:
                     transaction.execute(statement)

@@ -297,14 +297,19 @@ def rfc3339(seconds: float) -> str:
 
 
 def rename_in_rooms(transaction: sqlite3.Connection, tables: set[str], old: str, new: str) -> None:
-    """A workspace has another id from now on; part of the caller's transaction."""
+    """A workspace has another id from now on, or is another one's part; in the caller's transaction.
+
+    Where both were members of a room, the one that is there stays.
+    """
     for table, column in (
         ("rooms", "owner"), ("room_members", "workspace_id"), ("room_messages", "sender"),
         ("room_messages", "addressee"), ("room_receipts", "workspace_id"), ("tasks", "requester"),
         ("tasks", "worker"), ("tasks", "addressee"),
     ):  # fmt: skip
         if table in tables:
-            transaction.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))
+            transaction.execute(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?", (new, old))
+    for table in tables & {"room_members", "room_receipts"}:
+        transaction.execute(f"DELETE FROM {table} WHERE workspace_id = ?", (old,))
 
 
 def purge_from_rooms(transaction: sqlite3.Connection, tables: set[str], workspace_id: str) -> None:

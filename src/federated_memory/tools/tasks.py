@@ -46,7 +46,7 @@ async def poll_pending_tasks(
 ) -> PendingTasks:
     """Take over tasks that peers delegate, and get new messages; waits up to `wait_seconds` when there are none.
 
-    What it returns is yours: do it, then submit_task_result. Every call of yours about tasks prolongs your leases.
+    What it returns is yours: do it, then submit_task_result. When it takes long, get_task prolongs your lease.
     """
     return await call.services.collaboration.tasks.poll(
         call.caller, room=room, wait_seconds=wait_seconds, limit=limit, lease_seconds=lease_seconds,

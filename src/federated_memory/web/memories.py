@@ -13,8 +13,8 @@ from starlette.routing import Route
 from federated_memory.auth.caller import Caller
 from federated_memory.errors import InvalidArgument
 from federated_memory.names import parse_workspace_id
-from federated_memory.service.memories import ImportedDraft
 from federated_memory.service.memory_draft import MemoryDraft
+from federated_memory.service.memory_transfer import imported_draft
 from federated_memory.service.services import Services
 from federated_memory.store.registry import Workspace
 from federated_memory.web.problems import json_response
@@ -55,9 +55,11 @@ class StoreBody(DraftBody):
 
 
 class ImportedBody(DraftBody):
-    """A memory from elsewhere; `source` names it there."""
+    """A memory from elsewhere; `source` names it there, `memory_id` here, if it was ours."""
 
-    source: str
+    source: str = ""
+    memory_id: str = ""
+    others: dict[str, Any] = Field(default_factory=dict)
     created_at: str = ""
     user: str = ""
     agent: str = ""
@@ -103,6 +105,7 @@ class MemoryRoutes:
             Route(_LIST, self.list, methods=["GET"]),
             Route(_LIST, self.store, methods=["POST"]),
             Route(_LIST + "/import", self.import_many, methods=["POST"]),
+            Route(_LIST + "/export", self.export, methods=["GET"]),
             Route(_LIST + "/delete", self.delete_many, methods=["POST"]),
             Route(_LIST + "/{memory_id}", self.get, methods=["GET"]),
             Route(_LIST + "/{memory_id}", self.delete, methods=["DELETE"]),
@@ -152,12 +155,16 @@ class MemoryRoutes:
         caller = caller_of(request)
         body = _parsed(ImportBody, await json_body(request))
         workspace = await in_thread(self._granted, request, caller, body.workspace_id)
-        drafts = [
-            ImportedDraft(item.draft(), item.source, item.created_at, item.user, item.agent, item.machine, item.session)
-            for item in body.memories
-        ]
-        service = partial(self._memories.import_many, caller, workspace, drafts, dry_run=body.dry_run)
+        drafts = [imported_draft(item.model_dump()) for item in body.memories]
+        service = partial(self._services.memory_transfer.import_many, caller, workspace, drafts, dry_run=body.dry_run)
         return json_response(await in_thread(service))
+
+    async def export(self, request: Request) -> Response:
+        service = partial(
+            self._services.memory_transfer.export,
+            workspace_id=request.query_params.get("workspace_id", ""), **paging(request),
+        )  # fmt: skip
+        return json_response(await in_thread(service, caller_of(request)))
 
     async def delete_many(self, request: Request) -> Response:
         caller = caller_of(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import quote, urlencode
 
 from starlette.responses import RedirectResponse, Response
@@ -26,8 +27,12 @@ def is_open_page(path: str) -> bool:
 
 
 def cookie_name(settings: Settings) -> str:
-    """Behind TLS with the prefix that lets no other host, and no plain HTTP, set it."""
-    return "__Host-fedmem" if is_secure(settings) else "fedmem"
+    """Behind TLS with the prefix that lets no other host, and no plain HTTP, set it.
+
+    A browser sends cookies to every port of a host: servers of several roots need names of their own.
+    """
+    name = "fedmem-" + hashlib.sha256(str(settings.root).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"__Host-{name}" if is_secure(settings) else name
 
 
 def is_secure(settings: Settings) -> bool:

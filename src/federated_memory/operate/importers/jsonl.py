@@ -1,4 +1,4 @@
-"""Our own JSONL, as `export --format jsonl` writes it: an object a line."""
+"""Our own JSONL, as `export --format jsonl` writes it: an object a line (SPEC: EXPORT-3, IMPORT-8)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def recognises(path: Path) -> bool:
     with path.open("rb") as file:
         first = _parsed(file.readline(1024**2))
     return first is not None and first.get("format") == FORMAT
+
+
+def names_of(path: Path) -> dict[str, str]:
+    """Who the workspace was that was exported; what is not told is left out."""
+    with path.open("rb") as file:
+        first = _parsed(file.readline(1024**2)) or {}
+    names = ("workspace_id", "machine", "tool", "project")
+    return {name: first[name] for name in names if isinstance(first.get(name), str) and first[name]}
 
 
 def read(path: Path) -> Iterator[Item]:
