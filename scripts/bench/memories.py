@@ -26,8 +26,9 @@ STORED_TARGET, FLAT_TARGET, SIZE_TARGET = 1.8, 1.25, 6.0
 P95_MS, OPEN_MS = 25.0, 500.0
 _BATCH = 500
 _TENTH, _COMMON = "quarterly", ("deploys", "cluster")
-_VOCABULARY = [a + b for a in ("ba", "co", "di", "fu", "ge", "hi", "jo", "ku", "la", "me") for b in
-               ("bar", "cel", "dor", "fin", "gam", "lux", "mir", "nol", "pag", "ros", "sil", "tan", "vex", "wod")]  # fmt: skip
+_HEADS = ("ba", "co", "di", "fu", "ge", "hi", "jo", "ku", "la", "me")
+_TAILS = ("bar", "cel", "dor", "fin", "gam", "lux", "mir", "nol", "pag", "ros", "sil", "tan", "vex", "wod")
+_VOCABULARY = [head + tail for head in _HEADS for tail in _TAILS]
 
 
 def notes(count: int) -> Iterator[str]:

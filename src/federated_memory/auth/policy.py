@@ -249,10 +249,16 @@ class Policy:
             raise self._denied(caller, "bad_binding", error) from None
 
     def registration(self, caller: Caller, binding: str | None) -> str:
-        """Which of an agent's sessions this is: a name for the registration behind the binding; empty when unknown."""
-        held = self.bindings.parse(binding, caller.grant.fingerprint) if binding else None
-        held = held or self.bindings.of_session(caller.session)
-        return hashlib.sha256(held.nonce.encode()).hexdigest()[:12] if held else ""
+        """Which of an agent's sessions this is: a name for the registration behind the binding, or for the token when
+        that implies the workspace. It is public, the nonce it is made of is not.
+
+        Raises:
+            NotBound: `binding` is given, and is none of this caller's.
+        """
+        fingerprint = caller.grant.fingerprint
+        held = self.bindings.parse(binding, fingerprint) if binding else self.bindings.of_session(caller.session)
+        nonce = held.nonce if held else fingerprint
+        return hashlib.sha256(b"session " + nonce.encode()).hexdigest()[:12]
 
     def matching(self, caller: Caller, workspace_id: str) -> list[Workspace]:
         """The workspaces that an id or a glob names; a glob, or none, chooses among those that the caller may read."""

@@ -45,6 +45,8 @@ CREATE VIRTUAL TABLE spoken USING fts5(
 CREATE VIRTUAL TABLE grams USING fts5(text, tokenize = 'trigram', content = '', columnsize = 0, detail = none);
 -- Documents change often, and only a table that keeps their text can forget it.
 CREATE VIRTUAL TABLE written USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2', columnsize = 0);
--- Of memories, which are many and short, only the best are read.
-CREATE VIRTUAL TABLE noted USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2', columnsize = 0);
+-- Memories are many and short, and hardly ever change.
+CREATE VIRTUAL TABLE noted USING fts5(
+    text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
+);
 CREATE VIRTUAL TABLE heads USING fts5(title, facts, tokenize = 'porter unicode61 remove_diacritics 2', columnsize = 0);

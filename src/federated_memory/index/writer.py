@@ -16,11 +16,12 @@ from federated_memory.index.library import SIZES
 from federated_memory.index.rows import Row, Speaker, as_searched
 from federated_memory.index.words import indexed, with_speakers
 from federated_memory.store.document import Document
-from federated_memory.store.memory_file import parse_memory
+from federated_memory.store.memory_file import parse_memory, subject_of
 
 _SEGMENT_ROWS = 2_000
 _SEGMENT_CHARACTERS = 1_000_000
 _MOST_DAYS = 16
+_USUAL_WORTH = 3
 PARTIAL = "~"
 """The etag of a session of which only a beginning is indexed yet."""
 
@@ -96,17 +97,17 @@ class Writing:
         if held == (document.etag, document.title, document.updated_at):
             return
         chunks = chunks_of(as_searched(text.decode("utf-8", "replace")))
-        self._put_chunks(document, document.updated_at, f"{key.path} {key.workspace_id}", chunks)
+        self._put_chunks(document, document.title, f"{key.path} {key.workspace_id}", chunks)
 
     def put_memory(self, document: Document, text: bytes) -> None:
         """The same of a memory, or of what is left of one. `at` is when it was made; its words are those of its
         content and summary, its name, kind, tags and files are found as a document's path is."""
         key = document.key
         held = self._connection.execute(
-            "SELECT etag, title FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?",
+            "SELECT etag FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?",
             (key.workspace_id, key.kind, key.path),
         ).fetchone()
-        if held == (document.etag, document.title):
+        if held == (document.etag,):
             return
         memory_id = key.name.removesuffix(".md")
         memory = parse_memory(memory_id, text)
@@ -115,21 +116,22 @@ class Writing:
         if memory.summary:
             first = chunks[0] if chunks else Chunk(0, "", "")
             chunks[:1] = [Chunk(first.line, f"{as_searched(memory.summary)}\n{first.headings}", first.text)]
-        source = self._put_chunks(document, document.updated_at, " ".join(facts), chunks)
-        worth = memory.importance
-        self._connection.execute("UPDATE sources SET worth = ? WHERE id = ?", (worth, source))
+        title = "" if memory.subject == subject_of(memory.content) else memory.subject  # it is found as content then
+        source = self._put_chunks(document, title, " ".join(facts), chunks)
+        if memory.importance != _USUAL_WORTH:
+            self._connection.execute("UPDATE sources SET worth = ? WHERE id = ?", (memory.importance, source))
         if chunks:
             first_row = self._next_row - len(chunks)
             self._connection.executemany(
                 "INSERT INTO grams (rowid, text) VALUES (?, ?)",
-                [(first_row + at, f"{document.title if not at else ''}\n{chunk.headings}\n{chunk.text}".strip())
+                [(first_row + at, f"{title if not at else ''}\n{chunk.headings}\n{chunk.text}".strip())
                  for at, chunk in enumerate(chunks)],
             )  # fmt: skip
 
-    def _put_chunks(self, document: Document, at: str, facts: str, chunks: list[Chunk]) -> int:
+    def _put_chunks(self, document: Document, title: str, facts: str, chunks: list[Chunk]) -> int:
         key = document.key
         source = self.describe(
-            Described(key.workspace_id, key.kind, key.path, document.etag, document.title, at, facts=facts)
+            Described(key.workspace_id, key.kind, key.path, document.etag, title, document.updated_at, facts=facts)
         )
         self.clear(source)
         rows = [Row(chunk.line, Speaker.AUTHOR, chunk.text, None) for chunk in chunks]
@@ -245,10 +247,9 @@ class Writing:
             f"SELECT id, first_row, length(shapes) FROM segments WHERE {where}", (source, int(only_open))
         ).fetchall()
         for number, first_row, count in rows:
-            for table in ("written", "noted"):
-                self._connection.execute(
-                    f"DELETE FROM {table} WHERE rowid BETWEEN ? AND ?", (first_row, first_row + count - 1)
-                )
+            self._connection.execute(
+                "DELETE FROM written WHERE rowid BETWEEN ? AND ?", (first_row, first_row + count - 1)
+            )
             self._connection.execute(
                 "UPDATE segments SET source = 0, lines = x'', shapes = x'', generation = ? WHERE id = ?",
                 (self._generation, number),

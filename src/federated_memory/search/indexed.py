@@ -21,7 +21,7 @@ from federated_memory.search import ranked_knowledge, ranked_sessions, sessions
 from federated_memory.search.by_parts import find_inside_words
 from federated_memory.search.candidates import Candidates, is_in_time, sure_texts
 from federated_memory.search.corpus import Corpus
-from federated_memory.search.evidence import MOST_ROWS, Evidence, gather
+from federated_memory.search.evidence import Evidence, gather
 from federated_memory.search.excerpts import Excerpts
 from federated_memory.search.fusion import Entry, rank
 from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after
@@ -155,7 +155,7 @@ class Indexed:
             notes.append("nothing holds all of the words: these hold some of them")
         if evidence.capped:
             words = ", ".join(dict.fromkeys(evidence.capped))
-            notes.append(f"of very common words ({words}) only the newest {MOST_ROWS:,} places or fewer were ranked")
+            notes.append(f"of very common words ({words}) only the newest places were ranked")
         return _Ranking(signature, entries, terms, evidence.weights, library, "; ".join(notes), is_complete)
 
     def _indexed(

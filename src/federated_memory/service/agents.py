@@ -6,7 +6,6 @@ it comes from arguments.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
@@ -39,17 +38,13 @@ class Agent:
 
 
 def agent_of(policy: Policy, caller: Caller, binding: str | None) -> Agent:
-    """The agent that calls; the session is public, the nonce it is made of is not.
+    """The agent that calls.
 
     Raises:
         NotBound, Forbidden, Conflict: As for every write (`Policy.writer`).
     """
     workspace = policy.writer(caller, binding)
-    bindings = policy.bindings
-    fingerprint = caller.grant.fingerprint
-    held = bindings.parse(binding, fingerprint) if binding else bindings.of_session(caller.session)
-    nonce = held.nonce if held else fingerprint
-    session = hashlib.sha256(b"session " + nonce.encode()).hexdigest()[:12]
+    session = policy.registration(caller, binding)
     return Agent(workspace.workspace_id, session, caller.grant.name, caller.role == "admin")
 
 

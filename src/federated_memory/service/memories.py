@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,8 +38,13 @@ _MOST_NAMED = 100
 MAX_REASON = 500
 
 
+Announce = Callable[[str, str, str, str, str, str], None]
+"""Tells a room of a memory: workspace, session and user who stored it, the room, the memory's id and subject."""
+
+
 class MemoryService:
-    def __init__(self, core: Core, scopes: MemoryScopes) -> None:
+    def __init__(self, core: Core, scopes: MemoryScopes, announce: Announce) -> None:
+        self._announce = announce
         self._core = core
         self._memories = core.memories
         self._scopes = scopes
@@ -73,6 +78,10 @@ class MemoryService:
         )  # fmt: skip
         ensure_no_secret(self._core.settings, format_memory(memory))
         self._memories.add(workspace.workspace_id, memory, caller.actor)
+        if memory.room:
+            self._announce(
+                workspace.workspace_id, session, caller.grant.name, memory.room, memory.memory_id, memory.subject
+            )
         return MemoryStored(
             workspace_id=workspace.workspace_id, memory_id=memory.memory_id, created=True, created_at=created_at,
             expires_at=memory.expires_at or None, warnings=warnings, similar=similar,

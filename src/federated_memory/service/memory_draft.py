@@ -10,7 +10,7 @@ from typing import Any
 
 from federated_memory.errors import InvalidArgument, TooLarge
 from federated_memory.names import shown
-from federated_memory.store.memory_file import KINDS, VISIBILITIES, MemoryKind, Visibility
+from federated_memory.store.memory_file import KINDS, VISIBILITIES, MemoryKind, Visibility, subject_of
 from federated_memory.transcripts.times import parse_time
 
 MAX_CONTENT_BYTES = 64 * 1024
@@ -121,9 +121,7 @@ def _ensure_no_markup(text: str) -> None:
 def _subject(text: str | None, content: str) -> str:
     if text is not None:
         return _said("subject", text, MAX_SUBJECT)
-    first = next((line.strip("#*- \t") for line in content.splitlines() if line.strip("#*- \t")), content.strip())
-    visible = "".join(character for character in first if character.isprintable()).strip() or "note"
-    return visible if len(visible) <= 100 else visible[:99].rsplit(" ", 1)[0].rstrip() + "…"
+    return subject_of(content)
 
 
 def _said(name: str, text: str | None, most: int) -> str:

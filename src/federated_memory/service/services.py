@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from federated_memory.service.agents import Agent
 from federated_memory.service.brief import Briefing
 from federated_memory.service.collaboration import Collaboration, build_collaboration
 from federated_memory.service.core import Core
@@ -53,7 +54,11 @@ def build_services(core: Core) -> Services:
     secrets = Secrets(core)
     collaboration = build_collaboration(core)
     scopes = MemoryScopes(core, collaboration.rooms.rooms_of)
-    memories = MemoryService(core, scopes)
+
+    def announce(workspace_id: str, session: str, user: str, room: str, memory_id: str, subject: str) -> None:
+        collaboration.messages.announce_memory(Agent(workspace_id, session, user), room, memory_id, subject)
+
+    memories = MemoryService(core, scopes, announce)
     return Services(
         core=core,
         workspaces=Workspaces(core, knowledge),

@@ -36,8 +36,9 @@ _MOST_ENTRIES = 200
 class Memory:
     """One note. Times are RFC 3339 UTC; an empty text means that nothing is known.
 
-    `user`, `agent`, `machine` and `session` say who stored it: the token's name, the tool, the machine, and which of
-    the agent's sessions. `source` names what an import took it from. `others` is what the front matter holds besides.
+    Without a `subject` it is the first line of the content. `user`, `agent`, `machine` and `session` say who stored
+    it: the token's name, the tool, the machine, and which of the agent's sessions. `source` names what an import took
+    it from. `others` is what the front matter holds besides.
     """
 
     memory_id: str
@@ -67,10 +68,15 @@ class Memory:
 
 
 def memory_title(data: bytes, memory_id: str) -> str:
-    """The subject, else the first line of the content."""
-    memory = parse_memory(memory_id, data)
-    first = next((line.strip("# \t") for line in memory.content.splitlines() if line.strip("# \t")), "")
-    return (memory.subject or first or memory_id)[:120]
+    """The subject, as a document has a title."""
+    return (parse_memory(memory_id, data).subject or memory_id)[:120]
+
+
+def subject_of(content: str) -> str:
+    """The first line, which is what a memory is about unless somebody says otherwise."""
+    first = next((line.strip("#*- \t") for line in content.splitlines() if line.strip("#*- \t")), content.strip())
+    visible = "".join(character for character in first if character.isprintable()).strip() or "note"
+    return visible if len(visible) <= 100 else visible[:99].rsplit(" ", 1)[0].rstrip() + "…"
 
 
 def made_at(memory_id: str, data: bytes, updated_at: str) -> str:
@@ -99,7 +105,9 @@ def tombstone_id_of(path: str) -> str | None:
 def format_memory(memory: Memory) -> bytes:
     """The whole file."""
     head: dict[str, object] = {"id": memory.memory_id, "kind": memory.kind}
-    for name in ("subject", "summary", "project"):
+    if memory.subject and memory.subject != subject_of(memory.content):
+        head["subject"] = memory.subject
+    for name in ("summary", "project"):
         if value := getattr(memory, name):
             head[name] = value
     if memory.importance != USUAL_IMPORTANCE:
@@ -139,6 +147,7 @@ def parse_memory(memory_id: str, data: bytes) -> Memory:
         others={name: value for name, value in told.items() if name not in known},
     )
     texts: dict[str, Any] = {name: _text(known[name]) for name in _TEXTS}
+    texts["subject"] = texts["subject"] or subject_of(memory.content)
     lists: dict[str, Any] = {name: _texts(known[name]) for name in _LISTS}
     return replace(memory, **texts, **lists)
 
@@ -154,7 +163,8 @@ def searched_text(memory_id: str, data: bytes) -> bytes:
     """What a search looks at: the content, so that lines are those of the content, then what stands beside it."""
     memory = parse_memory(memory_id, data)
     beside = [memory.subject, memory.summary, " ".join(memory.tags), *memory.files, *memory.references]
-    return "\n".join([memory.content, *filter(None, beside)]).encode("utf-8", "replace")
+    more = [part for part in beside if part and part not in memory.content]  # mostly, the subject is its first line
+    return "\n".join([memory.content, *more]).encode("utf-8", "replace")
 
 
 def _loaded(head: bytes) -> dict[str, Any]:
