@@ -16,7 +16,7 @@ from federated_memory.search.query import plain
 from federated_memory.search.ripgrep import Ripgrep, RipgrepFailed
 from federated_memory.store.document import OVERVIEW, VERSIONED, Document, DocumentKind, Key, stamp_of
 from federated_memory.store.documents import Documents
-from federated_memory.store.memory_file import memory_id_of, searched_text
+from federated_memory.store.memory_file import memory_id_of, searched_text, tombstone_id_of
 from federated_memory.store.root import Root
 from federated_memory.store.scan import files_of
 
@@ -26,6 +26,7 @@ _PLACES = (
     ("overview", OVERVIEW, stat.S_ISREG),
     ("memory", "memories", stat.S_ISDIR),
 )
+_TOMBSTONES = ".tombstones/"
 _NAMES_PER_RUN = 500  # an argument list has its limits
 _MAX_TEXT_BYTES = 8 * 1024**2  # no document is as large; a file put there by hand this very moment may be
 
@@ -59,8 +60,7 @@ class Corpus:
         self._documents = documents
         self._workspace_ids = tuple(dict.fromkeys(workspace_ids))
         self._folders: dict[tuple[str, ...], Folder] = {}
-        self._known: dict[Key, Document] = {document.key: document for document in self._all_known()}
-        self._named = {"/".join((key.workspace_id, *key.folders, key.name)).encode(): key for key in self._known}
+        self._known: dict[Key, Document] | None = None
 
     def __enter__(self) -> Corpus:
         return self
@@ -70,10 +70,15 @@ class Corpus:
     ) -> None:
         self._close_folders()
 
+    def known(self) -> Collection[Document]:
+        """The documents as they were last seen."""
+        if self._known is None:
+            self._known = {document.key: document for document in self._all_known()}
+        return self._known.values()
+
     def _all_known(self) -> Iterator[Document]:
         if self._only is not None:
-            found = map(self._documents.find, self._only)
-            yield from (document for document in found if document is not None and not document.deleted)
+            yield from (document for document in map(self._find, self._only) if document is not None)
             return
         for workspace_id in self._workspace_ids:
             for kind in self._kinds:
@@ -83,9 +88,17 @@ class Corpus:
         key = document.key
         return self._shows is None or self._shows(key.workspace_id, key.kind, key.path)
 
-    def known(self) -> Iterable[Document]:
-        """The documents as they were last seen."""
-        return self._known.values()
+    def _find(self, key: Key) -> Document | None:
+        if self._known is not None:
+            return self._known.get(key)
+        document = self._documents.find(key)
+        return None if document is None or document.deleted else document
+
+    def has_few(self, most: int) -> bool:
+        """Whether there are at most so many."""
+        if self._only is not None:
+            return len(self._only) <= most
+        return sum(self._documents.count(workspace_id, most + 1) for workspace_id in self._workspace_ids) <= most
 
     def ripgrep(self, options: Sequence[str], pattern: str, separator: bytes) -> Iterator[bytes]:
         """What ripgrep prints about the documents, piece by piece; `key_of` knows the names.
@@ -131,25 +144,25 @@ class Corpus:
 
     def key_of(self, name: bytes) -> Key | None:
         """The document that a file ripgrep names holds, unless the name is not legal."""
-        key = self._named.get(name)
-        if key is None:
-            workspace_id, _, rest = name.decode("utf-8", "replace").partition("/")
-            kind, _, path = rest.partition("/")
-            if rest == OVERVIEW:
-                key = Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
-            elif kind == "knowledge" and not document_path_problem(path):
-                key = Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
-            elif kind == "memories" and memory_id_of(path):
-                key = Key(WorkspaceId(workspace_id), "memory", DocumentPath(path))
-            if key is None or (self._shows is not None and not self._shows(key.workspace_id, key.kind, key.path)):
-                return None
-        return key
+        workspace_id, _, rest = name.decode("utf-8", "replace").partition("/")
+        kind, _, path = rest.partition("/")
+        if rest == OVERVIEW:
+            key = Key(WorkspaceId(workspace_id), "overview", OVERVIEW)
+        elif kind == "knowledge" and not document_path_problem(path):
+            key = Key(WorkspaceId(workspace_id), "knowledge", DocumentPath(path))
+        elif kind == "memories" and memory_id_of(path):
+            key = Key(WorkspaceId(workspace_id), "memory", DocumentPath(path))
+        elif kind == "memories" and tombstone_id_of(path.removeprefix(_TOMBSTONES)) and path.startswith(_TOMBSTONES):
+            key = Key(WorkspaceId(workspace_id), "tombstone", DocumentPath(path.removeprefix(_TOMBSTONES)))
+        else:
+            return None
+        return key if self._shows is None or self._shows(key.workspace_id, key.kind, key.path) else None
 
     def current(self, keys: Iterable[Key]) -> list[Document]:
         """What is known of these documents, brought up to their files; those that are gone are left out."""
         found: list[Document] = []
         for key in keys:
-            document = self._known.get(key)
+            document = self._find(key)
             if document is None or document.stamp != self._stamp(key):
                 if self.budget.is_spent():
                     self.problem = self.budget.reason

@@ -18,8 +18,7 @@ _MOST_HEADS = 5_000
 _NO_LIMIT = 2**31
 _SHORT = 2
 _FEW_NOTES = 500
-_NAME_SHARE = 1.0
-_BASE = 1.0
+_BASE = 1.5
 """What a term counts however many rows hold it: in a small memory rarity says little."""
 
 
@@ -55,13 +54,9 @@ def gather(
         for number, found in enumerate(read(view, table, terms, expressions, scope, evidence.capped)):
             counts[number] += found.total
             _add(evidence.rows, found.rows, 1 << number)
-    shares = [1.0] * len(terms)
     speakers = " OR ".join(term.speaker for term in terms if term.speaker)
     if speakers and "spoken" in tables:
         evidence.said.update(view.rows("spoken", speakers, scope).newest(MOST_ROWS).rows)
-        for number, term in enumerate(terms) if evidence.said else ():
-            if term.speaker and view.rows("spoken", term.speaker, scope).newest(1).rows:
-                shares[number] = _NAME_SHARE
     for number, expression in enumerate(expressions):
         for column, heads in (("title", evidence.titles), ("facts", evidence.facts)):
             found_heads = view.heads("title" if column == "title" else "facts", expression, _MOST_HEADS)
@@ -70,9 +65,7 @@ def gather(
             if not counts[number]:
                 counts[number] = len(found_heads)
     rarity = weights_of(Terms(tuple(terms), ()), counts, scope.count)
-    evidence.weights = tuple(
-        share * (weight + _BASE * term.weight) for weight, term, share in zip(rarity, terms, shares, strict=True)
-    )
+    evidence.weights = tuple(weight + _BASE * term.weight for weight, term in zip(rarity, terms, strict=True))
     return evidence
 
 

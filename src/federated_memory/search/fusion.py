@@ -29,7 +29,8 @@ _SPEAKERS = {
 }  # fmt: skip
 _NAMED = 3.0
 """Of what somebody said whom the query names: people ask who did what, and talk to each other about the same things."""
-_HEARD = 1.0
+_HEARD = 1.5
+"""Of the turns around what somebody said whom the query names: what that person was asked, and what came of it."""
 _DATED = 2.0
 """Of a session on a day that the query names."""
 _USUAL_SIZE = 9.0

@@ -82,7 +82,7 @@ def place_of(document: Document) -> After:
 def _candidates(corpus: Corpus, query: Exact) -> list[Document]:
     """The documents that may match."""
     needle = _needle(query.literals)
-    if not needle or len(list(corpus.known())) <= _FEW_DOCUMENTS:
+    if not needle or corpus.has_few(_FEW_DOCUMENTS):
         return corpus.current(corpus.files())
     options = [*_FILES, "--fixed-strings", *(["--ignore-case"] if query.literals.ignores_case else [])]
     try:

@@ -87,7 +87,7 @@ def search_ranked(
     counts = [
         sum(tallies[document.key].found >> number & 1 for document in documents) for number in range(matcher.wanted)
     ]
-    weights = tuple(map(float, begin[6:])) if begin else weights_of(query.terms, counts, len(list(corpus.known())))
+    weights = tuple(map(float, begin[6:])) if begin else weights_of(query.terms, counts, len(corpus.known()))
     if begin:
         changed = changed_since(feed, head)
         documents = [document for document in documents if place_of(document)[1:] not in changed]

@@ -2,7 +2,7 @@
 
 Terms are joined by *or*. A word counts in its forms; an identifier (`a.b-c/d_e`, `snake_case`, `CamelCase`) whole and
 in its parts; Chinese, Japanese, Korean and Thai text as a substring, whole and in pairs; a "quoted phrase" as its words
-in that order; `-word` and `-"a phrase"` exclude.
+in that order; `-word` and `-"a phrase"` exclude, `-x` and `-rf` do not.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from federated_memory.search.words import STOP_WORDS, common_start, forms, other
 
 _MAX_TERMS = 32
 _MAX_PHRASE_WORDS = 16
+_LONGEST_OPTION = 3  # its sign included
 _NEEDLE_CHARACTERS = 3
 _PART_WEIGHT = 0.5
 _PAIR_WEIGHT = 0.4
@@ -82,13 +83,18 @@ def parse_terms(text: str) -> Terms:
     for minus, phrase in _PHRASE.findall(text):
         (excluded if minus else wanted).extend(_phrase(phrase)[: 1 if minus else None])
     for chunk in _PHRASE.sub(" ", text).translate(_APOSTROPHES).split():
-        if len(chunk) > 1 and chunk[0] == "-" and chunk[1].isalnum():
+        if chunk[0] == "-" and chunk[1:2].isalnum() and not _is_option(chunk):
             excluded += _word(chunk)[:1]
         else:
             (weak if _is_stop_word(chunk) else wanted).extend(_word(chunk))
     if not wanted:
         return Terms(_distinct(weak or excluded), _distinct(excluded if weak else ()))
     return Terms(_distinct(wanted), _distinct(excluded), _distinct(weak))
+
+
+def _is_option(chunk: str) -> bool:
+    """`-X` and `-rf` belong to a command that somebody looks for."""
+    return chunk.isascii() and len(chunk) <= _LONGEST_OPTION
 
 
 def _is_stop_word(chunk: str) -> bool:

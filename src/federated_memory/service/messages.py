@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 
 from federated_memory.auth.caller import Caller
 from federated_memory.auth.events import auth_deny
-from federated_memory.errors import Forbidden, InvalidArgument, NotFound
+from federated_memory.errors import FederatedMemoryError, Forbidden, InvalidArgument, NotFound
 from federated_memory.names import parse_room_name, shown
 from federated_memory.service.addressing import Addressee, parse_addressee
 from federated_memory.service.agents import Agent, Presences, agent_of
@@ -17,6 +18,8 @@ from federated_memory.service.texts import ensure_text
 from federated_memory.service.waiting import Waiting
 from federated_memory.store.changes import now
 from federated_memory.store.rooms import Draft, Member, Message, Receipt, Rooms, rfc3339
+
+logger = logging.getLogger(__name__)
 
 MOST_UNREAD = 500
 """Messages of one room that wait for one workspace."""
@@ -150,13 +153,20 @@ class Messages:
         return self._rooms.last_number()
 
     def announce_memory(self, agent: Agent, room: str, memory_id: str, summary: str) -> None:
-        """Tell a room's members of a memory that was just stored: an event for those who follow it, no notice."""
+        """Tell those who follow a room of a memory that was just stored for it: an event, no notice.
+
+        The memory is stored: whatever the disk says of the event is logged, and raises nothing.
+        """
         draft = Draft(
             room, "memory", agent.workspace_id, agent.session, "", summary[:_SUMMARY_CHARACTERS],
             time.time() + MESSAGE_SECONDS, memory_id,
         )  # fmt: skip
-        with self._rooms.transaction() as transaction:
-            self._rooms.send(transaction, draft, ())
+        try:
+            with self._rooms.transaction() as transaction:
+                self._rooms.send(transaction, draft, ())
+        except FederatedMemoryError as error:
+            logger.warning("a room was not told of a memory", extra={"error": error.code})
+            return
         self._waiting.signal(topic_of_room(room))
 
     def unread(self, agent: Agent, room: str, *, read: Iterable[int] = ()) -> tuple[list[Message], int]:

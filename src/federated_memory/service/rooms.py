@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from federated_memory.auth.caller import Caller
+from federated_memory.auth.events import auth_deny
 from federated_memory.errors import Conflict, Forbidden, InvalidArgument, NotFound, TooLarge
 from federated_memory.names import RoomName, parse_room_name
 from federated_memory.service.addressing import Addressee
@@ -97,7 +98,11 @@ class RoomService:
             # Inside the transaction, whose lock every change takes: two that create a room at once make one.
             found = self._rooms.find(name)
             held = self._rooms.member(name, agent.workspace_id) if found else None
-            self._ensure_may_join(agent, name, found, held, ticket=ticket, closed=closed)
+            try:
+                self._ensure_may_join(agent, name, found, held, ticket=ticket, closed=closed)
+            except (NotFound, Forbidden):
+                auth_deny(caller.address, "bad_ticket" if ticket else "closed_room", caller.where)
+                raise
             if found is None:
                 self._rooms.create(transaction, name, closed=closed, owner=agent.workspace_id)
             if closed:
@@ -162,6 +167,7 @@ class RoomService:
         self._messages.ensure_may(agent, room, writes=True)
         if found is None or not (found.owner == agent.workspace_id or agent.is_admin):
             self._messages.ensure_member(agent, room)
+            auth_deny(caller.address, "room_owner", caller.where)
             raise Forbidden(f"Only the owner of {room} revokes its tickets", hint="Ask the owner, or an admin")
         with self._rooms.transaction() as transaction:
             done = self._rooms.remove_tickets(transaction, found.room, _digest(ticket) if ticket else "")

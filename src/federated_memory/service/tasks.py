@@ -168,6 +168,7 @@ class TaskService:
         agent, task = self._visible(caller, binding, task_id)
         ensure_text("reason", reason, 1_000, may_be_empty=True)
         if task.requester != agent.workspace_id and not agent.is_admin:
+            auth_deny(caller.address, "task_owner", caller.where)
             raise Forbidden("Only who asked for a task cancels it", hint=f"Ask {task.requester}")
         if not self._tasks.cancel(task_id, reason):
             raise self._finished(task_id, "It cannot be cancelled")

@@ -113,6 +113,14 @@ class Documents:
         )  # fmt: skip
         return [Document(Key(workspace_id, kind, row[0]), *row[1:]) for row in rows]
 
+    def count(self, workspace_id: WorkspaceId, most: int) -> int:
+        """How many live documents and overviews a workspace has; counts no further than `most`."""
+        row = self._root.database.row(
+            "SELECT count(*) FROM (SELECT 1 FROM documents WHERE workspace_id = ? AND deleted = 0 LIMIT ?)",
+            workspace_id, most,
+        )  # fmt: skip
+        return int(row[0]) if row else 0
+
     # -- writing
 
     def write(

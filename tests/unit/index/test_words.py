@@ -49,6 +49,19 @@ def test_operators_are_words(rig: Rig, query: str) -> None:
         assert keys(found) == ["note.md"]
 
 
+@pytest.mark.spec("FIND-4")
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_options_of_a_command_exclude_nothing_and_words_do(rig: Rig, is_indexed: bool) -> None:
+    rig.write("command.md", "curl -X POST localhost:1717/scheduler --all -rf")
+    rig.write("other.md", "curl is a program, 日本 too")
+    if is_indexed:
+        rig.catch_up()
+
+    assert keys(rig.memory("curl -X POST localhost:1717/scheduler --all -rf"))[0] == "command.md"
+    assert keys(rig.memory("curl -post")) == ["other.md"]
+    assert keys(rig.memory("curl -日本")) == ["command.md"]
+
+
 @pytest.mark.spec("INDEX-6")
 def test_rarer_words_count_more_and_titles_more_than_text(rig: Rig) -> None:
     for number in range(20):
