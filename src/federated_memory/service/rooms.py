@@ -88,6 +88,7 @@ class RoomService:
             TooLarge: Too many members, rooms or tickets.
         """
         agent, name = self._messages.agent(caller, binding), parse_room_name(room)
+        self._messages.ensure_may(agent, name, writes=closed or self._rooms.find(name) is None)
         ensure_line("status", status, MAX_STATUS_CHARACTERS)
         role = parse_room_name(role) if role else ""
         expires_at = _ticket_end(ticket_expires_at) if closed else 0.0
@@ -163,6 +164,7 @@ class RoomService:
         """
         agent = self._messages.agent(caller, binding)
         found = self._rooms.find(parse_room_name(room))
+        self._messages.ensure_may(agent, room, writes=True)
         if found is None or not (found.owner == agent.workspace_id or agent.is_admin):
             self._messages.ensure_member(agent, room)
             auth_deny(caller.address, "room_owner", caller.where)
@@ -180,7 +182,8 @@ class RoomService:
         agent = self._messages.agent(caller, binding)
         key = decode_cursor(cursor, "rooms", str)
         after = str(key[0]) if key else ""
-        rooms = (room for room in self._rooms.rooms_of(agent.workspace_id) if room.room > after)
+        mine = (room for room in self._rooms.rooms_of(agent.workspace_id) if agent.reads_room(room.room))
+        rooms = (room for room in mine if room.room > after)
         rows, more = fit_rows((self._row(agent, room) for room in rooms), limit, max_bytes)
         return RoomList(rooms=rows, next_cursor=encode_cursor("rooms", [rows[-1].room]) if more else None)
 

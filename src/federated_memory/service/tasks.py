@@ -92,7 +92,7 @@ class TaskService:
 
     def _add(self, caller: Caller, binding: str | None, room: str, task: str, to: str) -> tuple[Agent, Task]:
         agent = self._messages.agent(caller, binding)
-        name = self._messages.ensure_member(agent, room).room
+        name = self._messages.ensure_member(agent, room, writes=True).room
         ensure_text("task", task, MAX_TASK_BYTES)
         addressee = parse_addressee(to)
         members = self._rooms.members(name)
@@ -152,6 +152,7 @@ class TaskService:
             task.requester == agent.workspace_id or self._rooms.member(task.room, agent.workspace_id)
         ):
             raise NotFound(f"No task {shown(task_id)}", hint="Check its id; results are kept for 30 days")
+        self._messages.ensure_may(agent, task.room, writes=False)
         if task.state == "claimed" and task.worker_session == agent.session:
             self._leases.renew(task)
         return agent, task
@@ -226,7 +227,10 @@ class TaskService:
 
     def _take(self, agent: Agent, room: str, limit: int, lease_seconds: float) -> tuple[list[Task], list[Message]]:
         if room:
-            self._messages.ensure_member(agent, room)
+            self._messages.ensure_member(agent, room, writes=True)
+        elif agent.rooms_read != ("*",) or agent.rooms_written != ("*",):
+            auth_deny(agent.address, "room_glob", agent.where)
+            raise Forbidden("This token may work in some rooms only", hint="Name the room")
         tasks = self._tasks.claim(
             agent.workspace_id, agent.session, room=room, limit=limit, lease_seconds=lease_seconds
         )
