@@ -1,7 +1,9 @@
-"""The web pages, as a browser that is signed in asks for them: from sending the request to the last byte of the HTML.
+"""The web pages, as a browser that is signed in asks for them: the processor time that one costs the server.
 
-A page of the middle of a 100 MB transcript, and everything else on a root of 182 MB (`--large`: 1 GB). Beside each
-stands `GET /healthz`, which is what a request costs that does nothing. Styles and scripts are fetched once and kept.
+On a machine that does nothing else this is how long it takes; the note says how long it took here, to the last byte.
+
+A page of the middle of a 100 MB transcript, and everything else on a root of 182 MB (`--large`: 1 GB). Styles
+and scripts are fetched once and kept.
 """
 
 import http.client
@@ -70,16 +72,14 @@ def pages(options: Options) -> Iterator[Goal]:
         server.settle(1.0, INDEX_SECONDS)
         token = str(json.loads((folder / "root" / "_meta" / "control.json").read_text())["token"])
         browser = Browser(server, token)
-        least = times(browser, ["/healthz"])
         label = f"pages {(found.raw_bytes + len(long_data)) / 1e6:.0f} MB"
         for name, paths in places(uploader.workspace_id, long_data.count(b"\n"), sessions).items():
             first = len(browser.get(paths[0]))
+            cpu = server.cpu_ms()
             taken = times(browser, paths)
-            note = (
-                f"p95 {percentile(taken, 0.95):.1f} ms, {first / 1000:.0f} kB; "
-                f"a request that does nothing: {percentile(least, 0.5):.1f} ms"
-            )
-            yield Goal(f"{label}/{name}", percentile(taken, 0.5), BUDGET_MS, options.at_full_size(1.0), note=note)
+            spent = (server.cpu_ms() - cpu) / len(taken)
+            note = f"took p50 {percentile(taken, 0.5):.1f}, p95 {percentile(taken, 0.95):.1f} ms; {first / 1000:.0f} kB"
+            yield Goal(f"{label}/{name}", spent, BUDGET_MS, options.at_full_size(1.0), note=note)
 
 
 def fill(uploader: Uploader, options: Options) -> None:

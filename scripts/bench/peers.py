@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
+from scripts.bench import state_peers
 from scripts.bench.processes import REPOSITORY
 from scripts.corpus.conversations import conversations
 from scripts.corpus.labelled import LabelledSet
@@ -191,9 +192,12 @@ PEERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Server]]] = 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench.peers", description="Other servers, same texts.")
     parser.add_argument("--conversations", type=int, default=2, metavar="N", help="each a store of its own (2)")
+    parser.add_argument("--only-state", action="store_true", help="only shared state, beside Redis")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     given = parser.parse_args(arguments)
     sets = list(conversations(given.split, count=given.conversations))
+    if given.only_state:
+        return tell_state()
     with TemporaryDirectory(prefix="peers-") as folder:
         rows = [measure_ours(sets, Path(folder).resolve())]
         missing = {}
@@ -205,6 +209,15 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(table(rows)))
     for name, reason in missing.items():
         print(f"NOT MEASURED {name}: {reason}")
+    print()
+    return tell_state()
+
+
+def tell_state() -> int:
+    """Shared state beside Redis, on this file system: a temporary one in memory knows no fsync."""
+    Path("build").mkdir(exist_ok=True)
+    with TemporaryDirectory(prefix="peers-", dir="build") as folder:
+        print("\n".join(state_peers.lines(Path(folder).resolve() / "state")))
     return 0
 
 

@@ -74,12 +74,12 @@ def build_app(services: Services) -> App:
     starlette = Starlette(
         routes=[
             *(_with_streams(route, server) for route in inner.routes),
+            *StateRoutes(services).all(),  # first: the shortest of all requests should not look far for its route
             *Routes(services).all(),
             *MemoryRoutes(services).all(),
             *RoomRoutes(services).all(),
             *TaskRoutes(services).all(),
             *EnrolRoutes(services).all(),
-            *StateRoutes(services).all(),
             *EventRoutes(services, feed).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),

@@ -267,6 +267,18 @@ def test_earlier_pages_end_where_this_one_begins(home: Home, writer: Http, visit
 
 
 @pytest.mark.spec("SITE-8")
+def test_earlier_pages_of_long_turns_end_there_too(home: Home, writer: Http, visitor: Visitor) -> None:
+    said = [result(f"turn{number} " + "x " * 6_000) + "\n" for number in range(90)]
+    writer.put(home.url("/sessions/s1"), "".join(said))
+
+    for before in (90, 41, 1):
+        reply = visitor.get(page_url(home, "sessions", "s1") + f"?before={before}")
+        found = re.findall(r"<pre[^>]*>turn(\d+)", reply.body.decode())
+        assert int(found[-1]) == before - 1
+        assert len(found) >= min(before, 4)
+
+
+@pytest.mark.spec("SITE-8")
 @pytest.mark.parametrize(
     "query", ["line=99999999", "start=99999999", "before=0", "line=abc", "line=-1", "byte=7&start=0"]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -131,6 +132,16 @@ def test_signing_out_ends_the_visit_and_not_only_the_cookie(shared: Server) -> N
     assert name not in visitor.cookies
     assert Visitor(shared).get("/", cookie=f"{name}={held[name]}").status == 303
     assert other.get("/").status == 200
+
+
+@pytest.mark.spec("SITE-3", "AUDIT-1")
+def test_the_audit_log_names_who_signed_in(server: Server) -> None:
+    signed_in(server, server.token("person", "read"))
+    Visitor(server).sign_in("wrong")
+
+    rows = [json.loads(row) for row in (server.root / "_meta" / "audit.jsonl").read_text().splitlines()]
+    told = [(row["who"], row["outcome"]) for row in rows if row["what"] == "POST /sign-in"]
+    assert told == [("person", "ok"), ("nobody", "forbidden")]
 
 
 @pytest.mark.spec("SITE-3", "AUTH-9")

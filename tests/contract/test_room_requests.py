@@ -45,11 +45,8 @@ def test_malformed_bodies_are_refused_and_never_an_unexpected_failure(server: Se
 
     for body in BODIES:
         reply = http.request("POST", "/api/v1" + path.format(room="r", task_id=task_id), body)
-        assert reply.status in (200, 201, 400, 403, 404, 409, 413), (tool, body[:60], reply.body)
-        if reply.status in (200, 201):  # what is optional may be left out
-            assert body in (b"", b'{"room": "r", "message": "m", "ttl_seconds": 1e3}'), (tool, body)
-        else:
-            assert len(reply.body) < 1_000
+        assert reply.status in (400, 404, 409, 413), (tool, body[:60], reply.body)
+        assert len(reply.body) < 1_000
     assert http.request("POST", "/api/v1" + path.format(room="r", task_id=task_id), b" " * (1024**2 + 1)).status == 413
 
 

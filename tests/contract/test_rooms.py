@@ -70,6 +70,9 @@ def test_a_closed_room_takes_its_ticket(peers: Peers) -> None:
     assert b.code("join_room", room="secret", closed=True) == "forbidden"  # tickets are the owner's
     assert b.code("revoke_ticket", room="secret") == "forbidden"
 
+    said = [line.split(" path=")[0].split("reason=")[1] for line in peers.server.auth_lines()]
+    assert said == ["closed_room", "bad_ticket", "closed_room", "room_owner"]
+
     another = a.ok("join_room", room="secret", closed=True)["ticket"]
     assert a.ok("revoke_ticket", room="secret", ticket=made["ticket"])["revoked"] == 1
     assert c.code("join_room", room="secret", ticket=made["ticket"]) == "not_found"

@@ -209,3 +209,35 @@ def test_a_token_limited_to_workspaces_has_no_keys_unless_told(server: Server) -
     assert (made["read_keys"], made["write_keys"], made["write_rooms"]) == (["x/*"], [], ["x"])
     for bad in ({"read_keys": ["a b"]}, {"write_rooms": ["A"]}, {"role": "read", "write_keys": ["a"]}):
         assert server.http(ADMIN_TOKEN).post("/api/v1/tokens", {**body, "name": "n", **bad}).status == 400
+
+
+@pytest.mark.spec("AUTH-12")
+def test_globs_of_rooms_hold(server: Server, home: Home, other: Home) -> None:
+    from federated_memory.auth.tokens import Scopes
+
+    def caller(name: str, where: Home, **scopes: Any) -> Any:
+        token = server.token(name, "ai", scopes=Scopes(**scopes))
+        return server.http(token, x_memory_binding=server.binding_for(token, where.workspace_id))
+
+    host, guest = caller("host", home), caller("guest", other, read_rooms=("open-*",), write_rooms=("open-a",))
+    for room in ("open-a", "open-b", "hidden"):
+        assert host.post("/api/v1/rooms", {"room": room}).status == 201
+    joined = {room: guest.post("/api/v1/rooms", {"room": room}).code for room in ("open-a", "open-b", "hidden")}
+    assert joined == {"open-a": "ok", "open-b": "ok", "hidden": "forbidden"}
+    assert guest.post("/api/v1/rooms", {"room": "open-new"}).code == "forbidden"
+    said = {room: guest.post(f"/api/v1/rooms/{room}/messages", {"message": "hi"}).code for room in ("open-a", "open-b")}
+    assert said == {"open-a": "ok", "open-b": "forbidden"}
+    assert guest.get("/api/v1/rooms/open-b").code == "ok"
+    assert guest.post("/api/v1/tasks", {"room": "open-b", "task": "dig"}).code == "forbidden"
+    assert guest.post("/api/v1/tasks/poll", {}).code == "forbidden"
+    assert guest.post("/api/v1/tasks/poll", {"room": "open-a"}).code == "ok"
+    # Another token of the same workspace is a member by that: its own globs hold all the same.
+    narrow = caller("narrow", other, read_rooms=("none",), write_rooms=())
+    assert narrow.get("/api/v1/rooms/open-a").code == "forbidden"
+    note = {"content": "a zeppelin", "room": "open-a"}
+    assert guest.post("/api/v1/memories", {**note, "room": "open-b"}).code == "forbidden"
+    memory_id = host.post("/api/v1/memories", note).json["memory_id"]
+    assert guest.get(f"/api/v1/memories/{memory_id}").code == "ok"
+    assert narrow.get(f"/api/v1/memories/{memory_id}").status == 404
+    assert narrow.get("/api/v1/search?query=zeppelin").json["hits"] == []
+    assert narrow.get("/api/v1/rooms").json["rooms"] == []

@@ -19,12 +19,10 @@ LINE = b'{"type":"user","message":{"role":"user","content":"where do mails go?"}
 MAIL = "box-claude-shop/design/mail.md"
 ASKED = [
     ("search", "outbox", "--json"),
-    ("list", "knowledge"),
     ("list", "sessions", "--json"),
     ("get", MAIL),
     ("get", "s1", "--raw"),
     ("diff", MAIL, "--json"),
-    ("history", "nowhere/a.md"),
 ]
 
 
@@ -44,6 +42,7 @@ def shop(server: RunningServer) -> Iterator[Workspace]:
         yield fill(api)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.spec("CLI-22", "CLI-23", "CLI-25", "CLI-26", "CLI-27")
 def test_a_server_a_url_and_the_root_alone_answer_the_same(serve: Serve, tmp_path: Path) -> None:
     server = serve()
@@ -108,6 +107,7 @@ def on_a_terminal(server: RunningServer, *arguments: str, **environment: str) ->
     return said.decode()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.spec("CLI-22", "CLI-30", "CLI-31", "BIND-1")
 def test_memories_by_url_are_those_beside_the_server_and_of_the_root_alone(serve: Serve, tmp_path: Path) -> None:
     server = serve()
@@ -116,8 +116,9 @@ def test_memories_by_url_are_those_beside_the_server_and_of_the_root_alone(serve
     assert saved.code == 0, saved
     memory_id = saved.out.strip()
     asked = [
-        ("get", memory_id, "--json"), ("list", "--json"), ("list", "--project", "shop"),
-        ("search", "outbox", "--kind", "memory", "--json"), ("delete", "--project", "shop", "--dry-run"),
+        ("get", memory_id, "--json"), ("list", "--project", "shop"),
+        ("search", "outbox", "--memory-kind", "decision", "--all", "--json"),
+        ("delete", "--project", "shop", "--dry-run"),
         ("get", "20200101-000000-abcdefgh"),
     ]  # fmt: skip
 
@@ -127,7 +128,7 @@ def test_memories_by_url_are_those_beside_the_server_and_of_the_root_alone(serve
     server.stop()
     alone = [fedmem(server, *arguments) for arguments in asked]
 
-    assert [ran.code for ran in beside] == [0, 0, 0, 0, 0, 4]
+    assert [ran.code for ran in beside] == [0, 0, 0, 0, 4]
     assert beside == by_url == alone
     assert (refused.code, refused.out) == (7, "")
     assert fedmem(server, "delete", memory_id, "--reason", "gone").code == 0
@@ -135,7 +136,7 @@ def test_memories_by_url_are_those_beside_the_server_and_of_the_root_alone(serve
 
 
 @pytest.mark.spec("IMPORT-10", "EXPORT-3")
-@pytest.mark.parametrize("name", ["kioku-mesh", "claude-mem", "basic-memory", "instructions"])
+@pytest.mark.parametrize("name", ["claude-mem", "basic-memory"])
 def test_another_tools_memory_moves_in_by_url_with_an_ai_token_and_out_again(
     server: RunningServer, tmp_path: Path, name: str
 ) -> None:

@@ -369,7 +369,7 @@ def test_sigterm_with_a_hundred_open_streams_and_an_upload_ends_in_five_seconds(
 def test_sigterm_at_any_moment_of_the_start_ends_it_well(tmp_path: Path) -> None:
     """The signal comes inside a library that makes an error of its own of whatever is raised, as pydantic-core does."""
     program = (
-        "import os, signal, federated_memory.app as app, federated_memory.cli.main as main\n"
+        "import os, signal, federated_memory.asgi as app, federated_memory.cli.main as main\n"
         "build = app.build_app\n"
         "def meddled(services):\n"
         "    try:\n"

@@ -266,6 +266,24 @@ def test_a_rooms_events_come_at_once_and_resume_without_loss(scene: Scene, serve
         read_events(quiet, 1)
 
 
+@pytest.mark.spec("ROOM-9")
+def test_a_memory_for_a_room_is_an_event_for_its_members(scene: Scene, serve: Serve) -> None:
+    server = serve(MEMORY_TOOLSETS="all")
+    a, b = scene.agent(server, "ma", "notes"), scene.agent(server, "mb", "notes", "other")
+    stream, other = events_of(scene, server, b, "notes"), events_of(scene, server, b, "other")
+    client = scene.client(server, "2026-07-28")
+    content = {"content": "The queue drains at night only.", "kind": "note", "subject": "queue"}
+
+    client.send(client.prepare("store_memory", **content, room="notes", binding=a.home.binding))
+
+    ((_, kind, text),) = read_events(stream, 1)
+    assert (kind, text) == ("memory", "queue")
+    assert b.ok("/rooms/notes", "GET")["notices"] == []  # an event, no notice
+    other.socket.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        read_events(other, 1)
+
+
 @pytest.mark.spec("ROOM-9", "ROOM-1")
 def test_events_end_when_one_leaves_and_when_the_token_ends(scene: Scene, server: RunningServer) -> None:
     a = scene.agent(server, "la", "left")

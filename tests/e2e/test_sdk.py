@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from federated_memory.client import AsyncMemoryClient, MemoryClient
-from federated_memory.client.groups import Write
+from federated_memory.client import AsyncMemoryClient, MemoryClient, Write
 from federated_memory.errors import Conflict, Forbidden, InvalidArgument, NotBound, NotFound, Unavailable
 from tests.e2e.conftest import PATIENCE_SECONDS, RunningServer, start_server, wait_until
 
@@ -92,6 +91,35 @@ def test_shared_state_in_both_kinds_of_client(server: RunningServer, memory: Mem
             return (await client.state.get("sdk/async")).value
 
     assert asyncio.run(same()) == [1]
+
+
+@pytest.mark.spec("SDK-1")
+def test_rooms_and_tasks(server: RunningServer, memory: MemoryClient) -> None:
+    memory.register(machine="box", tool="sdk", project="boss")
+    assert memory.rooms.join("sdk-room").created
+    with MemoryClient(server.url, server.ai_token) as worker:
+        worker.register(machine="box", tool="sdk", project="worker")
+        worker.rooms.join("sdk-room", status="ready")
+        said = memory.rooms.notify("sdk-room", "hello")
+        assert [row.text for row in worker.rooms.messages("sdk-room").messages] == ["hello"]
+        assert said.message_id is not None
+        worker.rooms.acknowledge("sdk-room", [said.message_id])
+        assert {row.status for row in memory.rooms.status("sdk-room").members} >= {"ready"}
+
+        def work() -> None:
+            (task,) = worker.tasks.poll(room="sdk-room", wait_seconds=PATIENCE_SECONDS).tasks
+            worker.tasks.submit(task.task_id, f"{task.task}: done", attempt=task.attempt)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        outcome = memory.tasks.delegate("sdk-room", "dig", timeout_seconds=PATIENCE_SECONDS)
+        thread.join()
+        assert (outcome.status, outcome.output) == ("completed", "dig: done")
+        assert memory.tasks.get(outcome.task_id).output == "dig: done"
+        waiting = memory.tasks.delegate("sdk-room", "rest")
+        assert memory.tasks.cancel(waiting.task_id, reason="no more").state == "cancelled"
+        assert worker.rooms.leave("sdk-room").left
+    assert [row.room for row in memory.rooms.list().rooms] == ["sdk-room"]
 
 
 @pytest.mark.spec("SDK-2")

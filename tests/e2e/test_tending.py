@@ -47,7 +47,7 @@ def test_purge_names_the_backups_that_still_hold_it(
     assert CANARY.decode() not in audit
 
 
-@pytest.mark.spec("EXPORT-1", "EXPORT-2", "WS-4", "GC-1")
+@pytest.mark.spec("EXPORT-1", "EXPORT-2", "WS-4", "WS-6", "GC-1")
 def test_a_workspace_goes_to_another_root(serve: Callable[..., RunningServer], tmp_path: Path) -> None:
     server, other = serve(), serve("other")
     with server.api() as api:
@@ -69,9 +69,13 @@ def test_a_workspace_goes_to_another_root(serve: Callable[..., RunningServer], t
     with other.api(other.admin_token) as api:
         assert api.call("GET", f"/api/v1/workspaces/{home.workspace_id}/knowledge/a.md?version=1").body == b"# 1"
         assert api.call("GET", f"/api/v1/workspaces/{home.workspace_id}/sessions/s1").body == LINE
-    assert fedmem(other, "import", str(tmp_path)).returncode == 4
+    assert fedmem(other, "import", str(tmp_path)).returncode == 9  # nothing that any reader knows
     assert fedmem(other, "workspace", "rename", home.workspace_id, "new-name").returncode == 0
     assert fedmem(other, "workspace", "show", home.workspace_id, "--json").returncode == 0
+    with other.api() as api:
+        second = api.register("second").workspace_id
+    assert "Nothing was changed" in fedmem(other, "workspace", "merge", second, "new-name").stdout
+    assert f"{second} leads to new-name" in fedmem(other, "workspace", "merge", second, "new-name", "--apply").stdout
     assert "Would remove 1 version" in fedmem(other, "gc", "--keep-versions", "1", "--keep-days", "0").stdout
     assert fedmem(other, "workspace", "archive", "new-name").returncode == 0
     assert json.loads(fedmem(other, "workspace", "list", "--json").stdout) == []

@@ -230,6 +230,13 @@ class Policy:
         if not caller.grant.writes_all_keys_of(glob):
             raise self._no_key_glob(caller, glob)
 
+    def ensure_writes_room(self, caller: Caller, room: str) -> None:
+        """Raises: Forbidden: the token's globs of rooms leave this one out."""
+        if not caller.grant.writes_room(room):
+            raise self._denied(
+                caller, "room_glob", Forbidden(f"This token may not write in room {room}", hint="Ask for --write-rooms")
+            )
+
     def _no_key_glob(self, caller: Caller, key: str) -> FederatedMemoryError:
         return self._denied(
             caller, "key_glob", Forbidden(f"This token may not write {key}", hint="Ask for --write-keys")

@@ -54,6 +54,8 @@ class Call(Generic[R]):
     here: Callable[[Services, Caller, Given], R]
     """The same, on a root that no server holds."""
     needs_index: bool = False
+    is_long: bool = False
+    """It takes as long as what is sent, or meant, is large."""
 
 
 class Plan(Result):
@@ -65,6 +67,7 @@ class Plan(Result):
 
 def _search(services: Services, caller: Caller, given: Given) -> MemoryHits:
     rest = {name: value for name, value in given.items() if name not in ("query", "mode", "kinds")}
+    rest["tags"] = [tag for tag in given.get("tags", "").split(",") if tag]
     kinds = tuple(kind for kind in given.get("kinds", "").split(",") if kind)
     return services.searching.memory(caller, given["query"], given.get("mode", "ranked"), kinds=kinds, **rest)
 
@@ -149,9 +152,11 @@ MEMORY = Call(
     lambda s, c, given: s.memories.content(c, given["memory_id"], given.get("workspace_id", ""), None),
 )  # fmt: skip
 DELETE = Call("DELETE", "/memories/{memory_id}", MemoryDeleted, _delete)
-DELETE_MANY = Call("POST", "/memories/delete", MemoriesDeleted, lambda s, c, given: s.memories.delete_many(c, **given))
+DELETE_MANY = Call(
+    "POST", "/memories/delete", MemoriesDeleted, lambda s, c, given: s.memories.delete_many(c, **given), is_long=True
+)
 DELETE_DOCUMENT = Call("DELETE", "/workspaces/{workspace_id}/knowledge/{path}", DocumentDeleted, _delete_document)
-IMPORT = Call("POST", "/memories/import", Imported, _import)
+IMPORT = Call("POST", "/memories/import", Imported, _import, is_long=True)
 EXPORT = Call("GET", "/memories/export", MemoryExport, lambda s, c, given: s.memory_transfer.export(c, **_paged(given)))
 PLAN = Call(
     "POST", "/workspaces/{workspace_id}/plan", Plan,

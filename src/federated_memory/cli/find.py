@@ -12,6 +12,10 @@ from federated_memory.settings import load_settings
 if TYPE_CHECKING:
     from federated_memory.service.results import MemoryHit
 
+KINDS = (
+    "note", "decision", "implementation", "context", "skill", "status", "bug", "pattern", "config", "summary",
+)  # fmt: skip
+"""Of memories."""
 _KINDS = ("knowledge", "memory", "session")
 _MODES = ("ranked", "literal", "regex")
 _ROLES = ("user", "assistant", "tool", "system")
@@ -36,6 +40,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     search.add_argument("--role", choices=_ROLES, default="", help="who said it, in sessions")
     for name in ("since", "until"):
         search.add_argument(f"--{name}", default="", metavar="TIME", help="a day (2026-11-21) or a time, UTC")
+    search.add_argument("--memory-kind", action="append", choices=KINDS, default=[], help="of memories; again for more")
+    search.add_argument("--tag", action="append", default=[], metavar="TAG", help="of memories; again: all of them")
+    search.add_argument("--as-of", default="", metavar="TIME", help="of memories: what was known then")
+    search.add_argument("--all", action="store_true", help="of memories: superseded, expired and deleted ones too")
     search.add_argument("--limit", type=count, default=20, metavar="N", help="how many hits at most (20)")
     search.set_defaults(run=run_search)
     brief = verbs.add_parser(
@@ -59,6 +67,8 @@ def run_search(options: argparse.Namespace) -> int:
             SEARCH, query=" ".join(options.query), mode=options.mode, kinds=",".join(options.kind),
             workspace_id=options.workspace, project=project, machine=options.machine, tool=options.tool,
             session_id=options.session, role=options.role, since=options.since, until=options.until,
+            memory_kind=",".join(options.memory_kind), tags=",".join(options.tag), as_of=options.as_of,
+            include_superseded=options.all or None, include_hidden=options.all or None,
             limit=options.limit, max_bytes=MOST_BYTES,
         )  # fmt: skip
     if options.json:

@@ -17,7 +17,7 @@ from federated_memory.operate.importers.items import DocumentItem, Item, LeftOut
 if TYPE_CHECKING:
     from federated_memory.cli.backend import Backend
 
-_BATCH, _BATCH_BYTES = 500, 4 * 1024**2
+_BATCH, _BATCH_BYTES = 250, 4 * 1024**2
 OVERVIEW = "overview.md"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from federated_memory.cli.find import minute
+from federated_memory.cli.find import KINDS, minute
 from federated_memory.cli.output import (
     json_option,
     print_json,
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from federated_memory.service.memory_results import MemoryRowResult
     from federated_memory.service.results import DocumentRow, Message
 
-KINDS = (
-    "note", "decision", "implementation", "context", "skill", "status", "bug", "pattern", "config", "summary",
-)  # fmt: skip
 _OVERVIEW = "overview.md"
 _SESSION = re.compile(r"(?:sessions/)?([^/:]+?)(?::(\d+))?\Z")
 _MEMORY = re.compile(r"\d{8}-\d{6}-[a-z0-9]+\Z")

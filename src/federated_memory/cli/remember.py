@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from federated_memory.cli.find import count
+from federated_memory.cli.find import KINDS, count
 from federated_memory.cli.output import json_option, print_json, print_line
-from federated_memory.cli.read import KINDS, address
+from federated_memory.cli.read import address
 from federated_memory.errors import InvalidArgument
 from federated_memory.settings import load_settings
 

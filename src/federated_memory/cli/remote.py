@@ -122,7 +122,8 @@ class Remote:
         for name in [name for name in asked if f"{{{name}}}" in call.path]:
             path = path.replace(f"{{{name}}}", quote(str(asked.pop(name)), safe="/" if name == "path" else ""))
         if call.method == "POST":
-            return _parsed(call.result, self.link.call("POST", path, asked, headers=headers))
+            patience = {"timeout_seconds": _LONG_SECONDS} if call.is_long else {}
+            return _parsed(call.result, self.link.call("POST", path, asked, headers=headers, **patience))
         return _parsed(call.result, self.link.call(call.method, f"{path}?{urlencode(asked)}", headers=headers))
 
     def content(self, workspace_id: str, path: str | None, version: int | None) -> tuple[str, int, bytes]:

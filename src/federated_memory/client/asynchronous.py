@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from federated_memory.client import groups
+from federated_memory.client import collaboration, groups
 from federated_memory.client.calls import Answer, AsyncGroup, Call, error_of, nothing
 from federated_memory.client.connection import DEFAULT_TIMEOUT_SECONDS, endpoint, http_options
 from federated_memory.client.events import SILENCE_SECONDS, ChangeEvent, Progress
@@ -46,7 +46,15 @@ class Memories(AsyncGroup, groups.Memories):
     pass
 
 
-class State(AsyncGroup, groups.State):
+class Rooms(AsyncGroup, collaboration.Rooms):
+    pass
+
+
+class Tasks(AsyncGroup, collaboration.Tasks):
+    pass
+
+
+class State(AsyncGroup, collaboration.State):
     pass
 
 
@@ -77,6 +85,8 @@ class AsyncMemoryClient:
         self.knowledge = Knowledge(self._run)
         self.sessions = Sessions(self)
         self.memories = Memories(self._run)
+        self.rooms = Rooms(self._run)
+        self.tasks = Tasks(self._run)
         self.state = State(self._run)
 
     @property

@@ -1,10 +1,10 @@
-"""What can be asked, group by group. Each function says what is sent and what comes back."""
+"""Workspaces, search, knowledge, sessions, memories: each function says what is sent and what comes back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from federated_memory.client.calls import Answer, Call, Content, Method, given, json_body, path_of, result, segment
 from federated_memory.service.memory_results import MemoryDeleted, MemoryList, MemoryStored, MemoryText
@@ -21,17 +21,8 @@ from federated_memory.service.results import (
     WorkspaceList,
     WorkspaceRow,
 )
-from federated_memory.service.state_results import (
-    StateBatch,
-    StateHistory,
-    StateList,
-    StateSchemas,
-    StateSchemaWritten,
-    StateValue,
-    StateWritten,
-)
 
-_V1 = "/api/v1"
+V1 = "/api/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +44,11 @@ class Held:
     lines: int
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write of a batch."""
-
-    key: str
-    value: Any = None
-    delete: bool = False
-    if_version: int | None = None
-    ttl_seconds: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"key": self.key} | ({"delete": True} if self.delete else {"value": self.value})
-        return {**found, **given(ttl_seconds=self.ttl_seconds),
-                **({} if self.if_version is None else {"if_version": self.if_version})}  # fmt: skip
-
-
 # -- workspaces, search, brief
 
 
 def register(**names: str) -> Call[Registered]:
-    return Call("POST", f"{_V1}/workspaces", result(Registered), content=json_body(given(**names)))
+    return Call("POST", f"{V1}/workspaces", result(Registered), content=json_body(given(**names)))
 
 
 def _workspaces(
@@ -81,12 +56,12 @@ def _workspaces(
 ) -> Call[WorkspaceList]:
     """The workspaces that the token may read."""
     asked = given(machine=machine, tool=tool, project=project, limit=limit, cursor=cursor)
-    return Call("GET", f"{_V1}/workspaces", result(WorkspaceList), asked)
+    return Call("GET", f"{V1}/workspaces", result(WorkspaceList), asked)
 
 
 def _workspace(workspace_id: str) -> Call[WorkspaceRow]:
     """One workspace."""
-    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}", result(WorkspaceRow))
+    return Call("GET", f"{V1}/workspaces/{segment(workspace_id)}", result(WorkspaceRow))
 
 
 class Workspaces:
@@ -105,7 +80,7 @@ def search(
         query=query, mode=mode, kinds=[*kinds], workspace_id=workspace_id, project=project, machine=machine, tool=tool,
         session_id=session_id, role=role, since=since, until=until, limit=limit, cursor=cursor,
     )  # fmt: skip
-    return Call("GET", f"{_V1}/search", result(MemoryHits), asked)
+    return Call("GET", f"{V1}/search", result(MemoryHits), asked)
 
 
 def brief(
@@ -113,7 +88,7 @@ def brief(
 ) -> Call[Brief]:
     """What an agent needs at the start of a session."""
     asked = given(workspace_id=workspace_id, machine=machine, tool=tool, project=project, max_bytes=max_bytes)
-    return Call("GET", f"{_V1}/brief", result(Brief), asked)
+    return Call("GET", f"{V1}/brief", result(Brief), asked)
 
 
 class Search:
@@ -137,7 +112,7 @@ def _precondition(if_match: str | None) -> dict[str, str]:
 def _place(workspace_id: str, path: str | None) -> str:
     """`path` None: the overview."""
     rest = "overview" if path is None else f"knowledge/{path_of(path)}"
-    return f"{_V1}/workspaces/{segment(workspace_id)}/{rest}"
+    return f"{V1}/workspaces/{segment(workspace_id)}/{rest}"
 
 
 def _documents(
@@ -145,7 +120,7 @@ def _documents(
 ) -> Call[DocumentList]:
     """The knowledge documents of a workspace."""
     asked = given(prefix=prefix, limit=limit, cursor=cursor)
-    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}/knowledge", result(DocumentList), asked)
+    return Call("GET", f"{V1}/workspaces/{segment(workspace_id)}/knowledge", result(DocumentList), asked)
 
 
 def _read(workspace_id: str, path: str | None, *, version: int | None = None) -> Call[Document]:
@@ -172,7 +147,7 @@ def _versions(
 ) -> Call[History]:  # fmt: skip
     """The versions of a document, newest first; of two versions their diff."""
     asked = given(from_version=from_version, to_version=to_version, limit=limit, cursor=cursor)
-    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}/versions/{path_of(path)}", result(History), asked)
+    return Call("GET", f"{V1}/workspaces/{segment(workspace_id)}/versions/{path_of(path)}", result(History), asked)
 
 
 class Knowledge:
@@ -198,12 +173,12 @@ def _store(
         content=content, kind=kind, subject=subject, summary=summary, project=project, importance=importance,
         expires_at=expires_at, ttl_seconds=ttl_seconds, visibility=visibility, room=room, workspace_id=workspace_id,
     ) | {name: [*values] for name, values in lists.items() if values}  # fmt: skip
-    return Call("POST", f"{_V1}/memories", result(MemoryStored), content=json_body(body))
+    return Call("POST", f"{V1}/memories", result(MemoryStored), content=json_body(body))
 
 
 def _memory(memory_id: str, *, workspace_id: str = "") -> Call[MemoryText]:
     """A memory, whole."""
-    return Call("GET", f"{_V1}/memories/{segment(memory_id)}", result(MemoryText), given(workspace_id=workspace_id))
+    return Call("GET", f"{V1}/memories/{segment(memory_id)}", result(MemoryText), given(workspace_id=workspace_id))
 
 
 def _memories(
@@ -217,13 +192,13 @@ def _memories(
         tags=[*tags], room=room, since=since, until=until, as_of=as_of, include_superseded=include_superseded,
         include_hidden=include_hidden, limit=limit, cursor=cursor,
     )  # fmt: skip
-    return Call("GET", f"{_V1}/memories", result(MemoryList), asked)
+    return Call("GET", f"{V1}/memories", result(MemoryList), asked)
 
 
 def _forget(memory_id: str, *, reason: str = "", workspace_id: str = "") -> Call[MemoryDeleted]:
     """Hide a memory at once."""
     asked = given(reason=reason, workspace_id=workspace_id)
-    return Call("DELETE", f"{_V1}/memories/{segment(memory_id)}", result(MemoryDeleted), asked)
+    return Call("DELETE", f"{V1}/memories/{segment(memory_id)}", result(MemoryDeleted), asked)
 
 
 class Memories:
@@ -237,7 +212,7 @@ class Memories:
 
 
 def session_path(workspace_id: str, session_id: str) -> str:
-    return f"{_V1}/workspaces/{segment(workspace_id)}/sessions/{segment(session_id)}"
+    return f"{V1}/workspaces/{segment(workspace_id)}/sessions/{segment(session_id)}"
 
 
 def _sessions(
@@ -246,7 +221,7 @@ def _sessions(
 ) -> Call[SessionList]:  # fmt: skip
     """The sessions of a workspace, newest first."""
     asked = given(tool=tool, since=since, until=until, limit=limit, cursor=cursor)
-    return Call("GET", f"{_V1}/workspaces/{segment(workspace_id)}/sessions", result(SessionList), asked)
+    return Call("GET", f"{V1}/workspaces/{segment(workspace_id)}/sessions", result(SessionList), asked)
 
 
 def _held(answer: Answer) -> Held:
@@ -280,81 +255,3 @@ class Sessions:
     look = Method(_look)
     upload = Method(_upload)
     append = Method(_append)
-
-
-# -- shared state
-
-
-def _key(key: str) -> str:
-    return f"{_V1}/state/keys/{path_of(key)}"
-
-
-def _versioned(if_version: int | None, ttl_seconds: float | None = None) -> dict[str, Any]:
-    found = given(ttl_seconds=ttl_seconds)
-    return found if if_version is None else {**found, "if_version": if_version}
-
-
-def _get(key: str) -> Call[StateValue]:
-    """The value of a key; `exists` tells an absent key from a null."""
-    return Call("GET", _key(key), result(StateValue))
-
-
-def _set(
-    key: str, value: Any, *, if_version: int | None = None, ttl_seconds: float | None = None
-) -> Call[StateWritten]:
-    """Set a value. `if_version`: only if the key is at that version (0: absent), else Conflict."""
-    asked = _versioned(if_version, ttl_seconds)
-    return Call("PUT", _key(key), result(StateWritten), asked, content=json_body(value))
-
-
-def _delete(key: str, *, if_version: int | None = None) -> Call[StateWritten]:
-    """Remove a key; its history stays."""
-    return Call("DELETE", _key(key), result(StateWritten), _versioned(if_version))
-
-
-def _list(prefix: str = "", *, limit: int | None = None, cursor: str | None = None) -> Call[StateList]:
-    """The keys under a prefix, with their values."""
-    asked = given(prefix=prefix, limit=limit, cursor=cursor)
-    return Call("GET", f"{_V1}/state/keys", result(StateList), asked)
-
-
-def _history(key: str, *, limit: int | None = None, cursor: str | None = None) -> Call[StateHistory]:
-    """What the key held before, newest first."""
-    asked = given(limit=limit, cursor=cursor)
-    return Call("GET", f"{_V1}/state/history/{path_of(key)}", result(StateHistory), asked)
-
-
-def _batch(writes: Sequence[Write]) -> Call[StateBatch]:
-    """Several writes, all or none."""
-    body = json_body({"operations": [write.as_dict() for write in writes]})
-    return Call("POST", f"{_V1}/state/batch", result(StateBatch), content=body)
-
-
-def _set_schema(
-    key: str, schema: dict[str, Any] | bool, *, on_violation: Literal["refuse", "report"] = "refuse"
-) -> Call[StateSchemaWritten]:
-    """Hold a key, or the keys of a glob, to a JSON Schema."""
-    path = f"{_V1}/state/schemas/{path_of(key)}"
-    return Call("PUT", path, result(StateSchemaWritten), {"on_violation": on_violation}, content=json_body(schema))
-
-
-def _remove_schema(key: str) -> Call[StateSchemaWritten]:
-    """Take the schema of a key or glob away."""
-    return Call("DELETE", f"{_V1}/state/schemas/{path_of(key)}", result(StateSchemaWritten))
-
-
-def _schemas(key: str = "", *, limit: int | None = None, cursor: str | None = None) -> Call[StateSchemas]:
-    """The schemas that hold for a key, or (empty) all."""
-    return Call("GET", f"{_V1}/state/schemas", result(StateSchemas), given(key=key, limit=limit, cursor=cursor))
-
-
-class State:
-    get = Method(_get)
-    set = Method(_set)
-    delete = Method(_delete)
-    list = Method(_list)
-    history = Method(_history)
-    batch = Method(_batch)
-    set_schema = Method(_set_schema)
-    remove_schema = Method(_remove_schema)
-    schemas = Method(_schemas)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from federated_memory.client import groups
+from federated_memory.client import collaboration, groups
 from federated_memory.client.calls import Answer, Call, SyncGroup, error_of, nothing
 from federated_memory.client.connection import DEFAULT_TIMEOUT_SECONDS, endpoint, http_options
 from federated_memory.client.events import SILENCE_SECONDS, ChangeEvent, Progress
@@ -45,7 +45,15 @@ class Memories(SyncGroup, groups.Memories):
     pass
 
 
-class State(SyncGroup, groups.State):
+class Rooms(SyncGroup, collaboration.Rooms):
+    pass
+
+
+class Tasks(SyncGroup, collaboration.Tasks):
+    pass
+
+
+class State(SyncGroup, collaboration.State):
     pass
 
 
@@ -75,6 +83,8 @@ class MemoryClient:
         self.knowledge = Knowledge(self._run)
         self.sessions = Sessions(self)
         self.memories = Memories(self._run)
+        self.rooms = Rooms(self._run)
+        self.tasks = Tasks(self._run)
         self.state = State(self._run)
 
     @property

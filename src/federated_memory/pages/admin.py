@@ -11,7 +11,7 @@ from federated_memory.auth.caller import ROLES
 from federated_memory.errors import Conflict, FederatedMemoryError, InvalidArgument, NotFound
 from federated_memory.pages.asked import Asked
 from federated_memory.pages.rendering import page, redirect
-from federated_memory.service.invitation_lines import InvitationLines
+from federated_memory.service.invitation_lines import InvitationLines, warnings_of
 from federated_memory.service.results import Invited, TokenCreated
 from federated_memory.service.services import Services
 from federated_memory.web.client_files import origin_of
@@ -77,13 +77,14 @@ class AdminPages:
             "invitations": self._services.enrolment.invitations(caller),
             "server": self._services.status.status(caller),
         }
-        lines = None
+        lines, notes = None, []
         if invited is not None:
             origin = invited.url or origin_of(asked.request, self._services.core.settings)
             lines = InvitationLines.of(invited, origin)
+            notes = [*invited.notes, *warnings_of(origin, is_served=True)]
         return page(
             asked, "admin.html", status, title="Administration", section="admin", made=made, invited=invited,
-            lines=lines, trouble=trouble or {}, given=asked.form, roles=ROLES, **values,
+            lines=lines, notes=notes, trouble=trouble or {}, given=asked.form, roles=ROLES, **values,
         )  # fmt: skip
 
 

@@ -69,23 +69,25 @@ class Conversation:
 
 def conversation(sessions: Sessions, caller: Caller, workspace_id: str, session_id: str, place: Place) -> Conversation:
     """Raises: NotFound, Forbidden, InvalidArgument."""
-    start, byte, limit = place.start, place.byte, PAGE_LINES
-    if place.line is not None:
-        start, byte = max(0, place.line - _LEAD_LINES), 0
-    elif place.before is not None:
-        start, byte = max(0, place.before - PAGE_LINES), 0
-        limit = max(1, place.before - start)
 
-    def read(offset: int) -> Conversation:
+    def read(start: int, byte: int = 0, limit: int = PAGE_LINES) -> Conversation:
         page = sessions.read(
-            caller, workspace_id, session_id,
-            offset=offset, byte_offset=byte, limit=limit, max_bytes=_PAGE_BYTES,
-        )  # fmt: skip
+            caller, workspace_id, session_id, offset=start, byte_offset=byte, limit=limit, max_bytes=_PAGE_BYTES
+        )
         return _shown(page, place.line)
 
-    found = read(start)
-    if place.line is not None and start < place.line and found.end <= place.line < found.page.lines:
-        found = read(place.line)  # what leads up to it fills a page by itself
+    if place.line is not None:
+        found = read(max(0, place.line - _LEAD_LINES))
+        if found.first < place.line and found.end <= place.line < found.page.lines:
+            found = read(place.line)  # what leads up to it fills a page by itself
+        return found
+    if place.before is None:
+        return read(place.start, place.byte)
+    lines = max(1, min(place.before, PAGE_LINES))
+    found = read(max(0, place.before - lines), limit=lines)
+    while found.end < min(place.before, found.page.lines) and lines > 1:  # more than a page: what is nearest
+        lines = max(1, min(lines // 2, found.end - found.first))
+        found = read(place.before - lines, limit=lines)
     return found
 
 

@@ -11,7 +11,7 @@ from federated_memory.pages.reading import reading
 from federated_memory.pages.rendering import page, redirect, url_of
 from federated_memory.service.services import Services
 
-_MOST_ROWS, _MOST_BYTES = 300, 1024**2
+_MOST_ROWS, _MOST_BYTES = 200, 1024**2
 _VERSIONS = 50
 OVERVIEW = "overview.md"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
+from federated_memory.auth.caller import CALLER
 from federated_memory.errors import Forbidden
 from federated_memory.pages.asked import Asked, ensure_form_token
 from federated_memory.pages.rendering import page, redirect
@@ -44,6 +46,9 @@ class SigningPages:
             asked.request.scope[OUTCOME] = error.code
             return self._page(asked, target, f"{error.message}. {error.hint}.", 403)
         self._signing_in.end(cookie_of(asked.request.scope, self._cookie))
+        found = self._signing_in.find(visit_id)
+        if found:  # for the audit log
+            asked.request.scope[CALLER] = replace(asked.caller, grant=found[1])
         answer = redirect(target)
         self._set(answer, self._cookie, visit_id, "lax", None)
         self._set(answer, self._form_cookie, "", "strict", 0)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from federated_memory.auth.caller import Caller
 from federated_memory.auth.policy import Policy
+from federated_memory.names import glob_matches
 
 Presence = Literal["online", "away", "offline"]
 ONLINE_SECONDS = 90
@@ -31,6 +32,17 @@ class Agent:
     user: str
     """The name of its token."""
     is_admin: bool = False
+    rooms_read: tuple[str, ...] = ("*",)
+    """Globs of the rooms that its token may be in, and speak and work in (SPEC: AUTH-12)."""
+    rooms_written: tuple[str, ...] = ("*",)
+    address: str = ""
+    where: str = ""
+
+    def reads_room(self, room: str) -> bool:
+        return any(glob_matches(glob, room) for glob in self.rooms_read)
+
+    def writes_room(self, room: str) -> bool:
+        return any(glob_matches(glob, room) for glob in self.rooms_written)
 
     @property
     def name(self) -> str:
@@ -45,7 +57,11 @@ def agent_of(policy: Policy, caller: Caller, binding: str | None) -> Agent:
     """
     workspace = policy.writer(caller, binding)
     session = policy.registration(caller, binding)
-    return Agent(workspace.workspace_id, session, caller.grant.name, caller.role == "admin")
+    grant = caller.grant
+    return Agent(
+        workspace.workspace_id, session, grant.name, caller.role == "admin", grant.room_globs_read,
+        grant.room_globs_written, caller.address, caller.where,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)

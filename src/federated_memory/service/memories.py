@@ -66,6 +66,8 @@ class MemoryService:
         """As `store`, for a workspace that the policy has already granted."""
         wanted = checked(draft)
         self._ensure_room(workspace, draft.room)
+        if draft.room:
+            self._core.policy.ensure_writes_room(caller, draft.room)
         wanted, warnings = self.without_secrets(wanted)
         for old in wanted.supersedes:
             self._ensure_own(workspace, old)

@@ -37,7 +37,8 @@ class MemoryScopes:
         if workspace is None or not caller.grant.reads(workspace.workspace_id):
             return Viewer()
         team = frozenset(other.workspace_id for other in self._core.registry.all() if self._is_team(workspace, other))
-        return Viewer(workspace.workspace_id, team, frozenset(self.rooms_of(workspace.workspace_id)))
+        rooms = frozenset(filter(caller.grant.reads_room, self.rooms_of(workspace.workspace_id)))
+        return Viewer(workspace.workspace_id, team, rooms)
 
     def _is_team(self, one: Workspace, other: Workspace) -> bool:
         """Whether both work on the same project."""

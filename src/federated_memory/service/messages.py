@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 
 from federated_memory.auth.caller import Caller
-from federated_memory.errors import InvalidArgument, NotFound
+from federated_memory.auth.events import auth_deny
+from federated_memory.errors import FederatedMemoryError, Forbidden, InvalidArgument, NotFound
 from federated_memory.names import parse_room_name, shown
 from federated_memory.service.addressing import Addressee, parse_addressee
 from federated_memory.service.agents import Agent, Presences, agent_of
@@ -16,6 +18,8 @@ from federated_memory.service.texts import ensure_text
 from federated_memory.service.waiting import Waiting
 from federated_memory.store.changes import now
 from federated_memory.store.rooms import Draft, Member, Message, Receipt, Rooms, rfc3339
+
+logger = logging.getLogger(__name__)
 
 MOST_UNREAD = 500
 """Messages of one room that wait for one workspace."""
@@ -39,12 +43,24 @@ class Messages:
         self._presences.heard_of(agent)
         return agent
 
-    def ensure_member(self, agent: Agent, room: str) -> Member:
-        """Raises: NotFound: not in that room, whether it exists or not. InvalidName: no name of a room."""
+    def ensure_member(self, agent: Agent, room: str, *, writes: bool = False) -> Member:
+        """Raises: NotFound: not in that room, whether it exists or not. InvalidName: no name of a room.
+        Forbidden: outside of the token's globs of rooms."""
+        self.ensure_may(agent, parse_room_name(room), writes=writes)
         member = self._rooms.member(parse_room_name(room), agent.workspace_id)
         if member is None:
             raise NotFound(f"You are in no room {shown(room)}", hint="See list_rooms, or join_room first")
         return member
+
+    @staticmethod
+    def ensure_may(agent: Agent, room: str, *, writes: bool) -> None:
+        """Raises: Forbidden: the token's globs of rooms leave this one out."""
+        if not agent.reads_room(room):
+            auth_deny(agent.address, "room_glob", agent.where)
+            raise Forbidden(f"This token may not be in room {shown(room)}", hint="Ask for --read-rooms")
+        if writes and not agent.writes_room(room):
+            auth_deny(agent.address, "room_glob", agent.where)
+            raise Forbidden(f"This token may not write in room {shown(room)}", hint="Ask for --write-rooms")
 
     def notify(
         self, caller: Caller, room: str, message: str, *, to: str = "", ttl_seconds: int = MESSAGE_SECONDS,
@@ -58,7 +74,7 @@ class Messages:
             InvalidArgument: Nothing is said, or `to` is no address.
         """
         agent = self.agent(caller, binding)
-        name = self.ensure_member(agent, room).room
+        name = self.ensure_member(agent, room, writes=True).room
         ensure_text("message", message, MAX_MESSAGE_BYTES)
         addressee = parse_addressee(to)
         if not 1 <= ttl_seconds <= MOST_MESSAGE_SECONDS:
@@ -137,13 +153,20 @@ class Messages:
         return self._rooms.last_number()
 
     def announce_memory(self, agent: Agent, room: str, memory_id: str, summary: str) -> None:
-        """Tell a room's members of a memory that was just stored: an event for those who follow it, no notice."""
+        """Tell those who follow a room of a memory that was just stored for it: an event, no notice.
+
+        The memory is stored: whatever the disk says of the event is logged, and raises nothing.
+        """
         draft = Draft(
             room, "memory", agent.workspace_id, agent.session, "", summary[:_SUMMARY_CHARACTERS],
             time.time() + MESSAGE_SECONDS, memory_id,
         )  # fmt: skip
-        with self._rooms.transaction() as transaction:
-            self._rooms.send(transaction, draft, ())
+        try:
+            with self._rooms.transaction() as transaction:
+                self._rooms.send(transaction, draft, ())
+        except FederatedMemoryError as error:
+            logger.warning("a room was not told of a memory", extra={"error": error.code})
+            return
         self._waiting.signal(topic_of_room(room))
 
     def unread(self, agent: Agent, room: str, *, read: Iterable[int] = ()) -> tuple[list[Message], int]:

@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from federated_memory.service.agents import Presence
 from federated_memory.service.results import Result
-from federated_memory.store.rooms import MessageKind
-from federated_memory.store.tasks import State
+
+# As in `service.agents`, `store.rooms` and `store.tasks`: the SDK reads these results too, and imports none of those.
+Presence = Literal["online", "away", "offline"]
+MessageKind = Literal["notice", "memory", "cancel"]
+State = Literal["open", "claimed", "completed", "failed", "cancelled"]
 
 
 class RoomJoined(Result):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from federated_memory.auth.caller import Caller
+from federated_memory.auth.events import auth_deny
 from federated_memory.errors import Conflict, Forbidden, InvalidArgument, NotFound, TooLarge
 from federated_memory.names import RoomName, parse_room_name
 from federated_memory.service.addressing import Addressee
@@ -87,6 +88,7 @@ class RoomService:
             TooLarge: Too many members, rooms or tickets.
         """
         agent, name = self._messages.agent(caller, binding), parse_room_name(room)
+        self._messages.ensure_may(agent, name, writes=closed or self._rooms.find(name) is None)
         ensure_line("status", status, MAX_STATUS_CHARACTERS)
         role = parse_room_name(role) if role else ""
         expires_at = _ticket_end(ticket_expires_at) if closed else 0.0
@@ -96,7 +98,11 @@ class RoomService:
             # Inside the transaction, whose lock every change takes: two that create a room at once make one.
             found = self._rooms.find(name)
             held = self._rooms.member(name, agent.workspace_id) if found else None
-            self._ensure_may_join(agent, name, found, held, ticket=ticket, closed=closed)
+            try:
+                self._ensure_may_join(agent, name, found, held, ticket=ticket, closed=closed)
+            except (NotFound, Forbidden):
+                auth_deny(caller.address, "bad_ticket" if ticket else "closed_room", caller.where)
+                raise
             if found is None:
                 self._rooms.create(transaction, name, closed=closed, owner=agent.workspace_id)
             if closed:
@@ -158,8 +164,10 @@ class RoomService:
         """
         agent = self._messages.agent(caller, binding)
         found = self._rooms.find(parse_room_name(room))
+        self._messages.ensure_may(agent, room, writes=True)
         if found is None or not (found.owner == agent.workspace_id or agent.is_admin):
             self._messages.ensure_member(agent, room)
+            auth_deny(caller.address, "room_owner", caller.where)
             raise Forbidden(f"Only the owner of {room} revokes its tickets", hint="Ask the owner, or an admin")
         with self._rooms.transaction() as transaction:
             done = self._rooms.remove_tickets(transaction, found.room, _digest(ticket) if ticket else "")
@@ -174,7 +182,8 @@ class RoomService:
         agent = self._messages.agent(caller, binding)
         key = decode_cursor(cursor, "rooms", str)
         after = str(key[0]) if key else ""
-        rooms = (room for room in self._rooms.rooms_of(agent.workspace_id) if room.room > after)
+        mine = (room for room in self._rooms.rooms_of(agent.workspace_id) if agent.reads_room(room.room))
+        rooms = (room for room in mine if room.room > after)
         rows, more = fit_rows((self._row(agent, room) for room in rooms), limit, max_bytes)
         return RoomList(rooms=rows, next_cursor=encode_cursor("rooms", [rows[-1].room]) if more else None)
 

@@ -35,6 +35,7 @@ READERS: tuple[Role, ...] = ("ai", "read", "admin")
 MOST_IN_A_BATCH = 500
 MAX_TTL_SECONDS = 10 * 365 * 86_400.0
 _MOST_SCHEMAS = 1_000
+_MOST_NUMBER = (1 << 62) - 1
 _MOST_VIOLATIONS = 20
 
 OnViolation = Literal["refuse", "report"]
@@ -87,7 +88,7 @@ class State:
         name = parse_state_key(key)
         self._core.policy.ensure_reads_key(caller, name)
         position = decode_cursor(cursor, "state-history", int)
-        before = int(position[0]) if position else None
+        before = min(max(int(position[0]), 0), _MOST_NUMBER) if position else None
         found = self.shared.history(name, before, limit + 1)
         rows, more = fit_rows((_version(change, max_bytes // 4) for change in found), limit, max_bytes)
         last = encode_cursor("state-history", [rows[-1].version]) if more else None

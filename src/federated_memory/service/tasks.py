@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from federated_memory.auth.caller import Caller
+from federated_memory.auth.events import auth_deny
 from federated_memory.errors import Conflict, Forbidden, InvalidArgument, NotFound, TooLarge
 from federated_memory.names import shown
 from federated_memory.service.addressing import Addressee, parse_addressee
@@ -91,7 +92,7 @@ class TaskService:
 
     def _add(self, caller: Caller, binding: str | None, room: str, task: str, to: str) -> tuple[Agent, Task]:
         agent = self._messages.agent(caller, binding)
-        name = self._messages.ensure_member(agent, room).room
+        name = self._messages.ensure_member(agent, room, writes=True).room
         ensure_text("task", task, MAX_TASK_BYTES)
         addressee = parse_addressee(to)
         members = self._rooms.members(name)
@@ -151,6 +152,7 @@ class TaskService:
             task.requester == agent.workspace_id or self._rooms.member(task.room, agent.workspace_id)
         ):
             raise NotFound(f"No task {shown(task_id)}", hint="Check its id; results are kept for 30 days")
+        self._messages.ensure_may(agent, task.room, writes=False)
         if task.state == "claimed" and task.worker_session == agent.session:
             self._leases.renew(task)
         return agent, task
@@ -166,6 +168,7 @@ class TaskService:
         agent, task = self._visible(caller, binding, task_id)
         ensure_text("reason", reason, 1_000, may_be_empty=True)
         if task.requester != agent.workspace_id and not agent.is_admin:
+            auth_deny(caller.address, "task_owner", caller.where)
             raise Forbidden("Only who asked for a task cancels it", hint=f"Ask {task.requester}")
         if not self._tasks.cancel(task_id, reason):
             raise self._finished(task_id, "It cannot be cancelled")
@@ -224,7 +227,10 @@ class TaskService:
 
     def _take(self, agent: Agent, room: str, limit: int, lease_seconds: float) -> tuple[list[Task], list[Message]]:
         if room:
-            self._messages.ensure_member(agent, room)
+            self._messages.ensure_member(agent, room, writes=True)
+        elif agent.rooms_read != ("*",) or agent.rooms_written != ("*",):
+            auth_deny(agent.address, "room_glob", agent.where)
+            raise Forbidden("This token may work in some rooms only", hint="Name the room")
         tasks = self._tasks.claim(
             agent.workspace_id, agent.session, room=room, limit=limit, lease_seconds=lease_seconds
         )

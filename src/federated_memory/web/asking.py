@@ -7,14 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
-import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
-from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
 from federated_memory.service.waiting import Waiter
-from federated_memory.web.transfer import read_small
+from federated_memory.web.requests import json_body
 
 B = TypeVar("B", bound="Body")
 _MAX_BODY_BYTES = 1024**2
@@ -26,24 +24,13 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def caller_of(request: Request) -> Caller:
-    caller: Caller = request.scope[CALLER]
-    return caller
-
-
 def binding_of(request: Request) -> str | None:
     return request.headers.get("x-memory-binding")
 
 
 async def read_body(request: Request, kind: type[B]) -> B:
     """Raises: InvalidArgument: no JSON object, or a field that is unknown, missing or of another type. TooLarge."""
-    data = await read_small(request, _MAX_BODY_BYTES)
-    try:
-        found = orjson.loads(data or b"{}")
-    except ValueError:
-        raise InvalidArgument("The body is not JSON", hint="Send a JSON object") from None
-    if not isinstance(found, dict):
-        raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
+    found = await json_body(request, _MAX_BODY_BYTES)
     try:
         return kind.model_validate({name: value for name, value in found.items() if value is not None})
     except ValidationError as error:

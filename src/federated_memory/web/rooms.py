@@ -14,10 +14,10 @@ from starlette.routing import Route
 from federated_memory.errors import FederatedMemoryError, InvalidArgument
 from federated_memory.service.agents import Agent
 from federated_memory.service.messages import MESSAGE_SECONDS, notice_of, topic_of_room
-from federated_memory.service.pages import DEFAULT_MAX_BYTES
 from federated_memory.service.services import Services
-from federated_memory.web.asking import Body, binding_of, caller_of, read_body
+from federated_memory.web.asking import Body, binding_of, read_body
 from federated_memory.web.problems import json_response
+from federated_memory.web.requests import caller_of, paging
 from federated_memory.web.transfer import in_thread, integer
 
 _ROOM = "/api/v1/rooms/{room}"
@@ -71,10 +71,7 @@ class RoomRoutes:
         ]
 
     async def list_rooms(self, request: Request) -> Response:
-        service = partial(
-            self._rooms.list, limit=_within(request, "limit", 100, 1, 1_000), max_bytes=DEFAULT_MAX_BYTES * 32,
-            cursor=request.query_params.get("cursor"), binding=binding_of(request),
-        )  # fmt: skip
+        service = partial(self._rooms.list, **paging(request), binding=binding_of(request))
         return json_response(await in_thread(service, caller_of(request)))
 
     async def join_room(self, request: Request) -> Response:

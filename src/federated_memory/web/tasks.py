@@ -11,8 +11,9 @@ from starlette.routing import Route
 from federated_memory.errors import InvalidArgument
 from federated_memory.service.services import Services
 from federated_memory.service.tasks import LEASE_SECONDS
-from federated_memory.web.asking import Body, binding_of, caller_of, read_body, waiting
+from federated_memory.web.asking import Body, binding_of, read_body, waiting
 from federated_memory.web.problems import json_response
+from federated_memory.web.requests import caller_of
 from federated_memory.web.transfer import in_thread, integer
 
 _TASK = "/api/v1/tasks/{task_id}"

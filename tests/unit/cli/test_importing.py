@@ -189,3 +189,25 @@ def test_a_line_that_is_not_understood_is_named(cli: Cli, tmp_path: Path) -> Non
 
     assert told.code == 1
     assert [one["source"] for one in told.json["left_out"]] == ["line 2", "line 3", "line 4"]
+
+
+@pytest.mark.spec("EXPORT-1", "EXPORT-2", "MEM-1")
+def test_a_folder_of_markdown_goes_round_with_its_memories(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("import", str(sample(tmp_path, "kioku-mesh")), "--workspace", workspace_of(cli))
+    deleted = cli("save", "Not for long.", "--workspace", workspace_of(cli)).out.strip()
+    cli("delete", deleted, "--reason", "gone")
+    folder, before = tmp_path / "folder", cli("list", "--all", "--json").json
+    jsonl = cli("export", workspace_of(cli), "-", "--format", "jsonl").out
+
+    assert cli("export", workspace_of(cli), str(folder)).code == 0
+    assert len(list((folder / "memories").glob("[0-9]*/*/*.md"))) == 3
+    monkeypatch.setenv("MEMORY_ROOT", str(tmp_path / "second"))
+    assert cli("init").code == 0
+    assert "3 memories" in cli("import", str(folder), "--dry-run").out
+    assert cli("list", "workspaces", "--json").json == []
+    assert cli("import", str(folder)).code == 0
+
+    assert cli("list", "--all", "--json").json == before
+    assert cli("export", workspace_of(cli), "-", "--format", "jsonl").out == jsonl

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from federated_memory.cli import exchange, find
+from federated_memory.operate.importers import formats
+from federated_memory.store import memory_file
 from tests.unit.cli.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("made")
@@ -31,6 +34,11 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> object:
     return piped
 
 
+def test_what_the_options_offer_is_what_there_is() -> None:
+    assert find.KINDS == memory_file.KINDS
+    assert tuple(sorted(formats.NAMES, key=exchange._FORMATS.index)) == exchange._FORMATS
+
+
 @pytest.mark.spec("CLI-30")
 def test_what_is_saved_is_found_listed_and_read(cli: Cli, tmp_path: Path) -> None:
     memory_id = saved(
@@ -46,6 +54,8 @@ def test_what_is_saved_is_found_listed_and_read(cli: Cli, tmp_path: Path) -> Non
     assert cli("get", memory_id).out == "The outbox sends mails.\n"
     assert [row["memory_id"] for row in cli("list", "--json").json] == [memory_id]
     assert cli("list", "--memory-kind", "bug", "--json").json == []
+    assert cli("search", "outbox", "--memory-kind", "bug", "--tag", "mail").code == 1
+    assert cli("search", "outbox", "--memory-kind", "decision", "--tag", "mail").code == 0
     assert [row["memory_id"] for row in cli("list", "--tag", "mail", "--json").json] == [memory_id]
     assert cli("search", "outbox", "--json").json["hits"][0]["memory_id"] == memory_id
     assert memory_id in cli("search", "outbox").out
@@ -97,6 +107,7 @@ def test_a_deleted_memory_is_hidden_and_keeps_its_reason(cli: Cli) -> None:
     assert cli("list", "--json").json == []
     assert cli("get", memory_id, "--json").json["reason"] == "it was wrong"
     assert cli("search", "outbox").code == 1
+    assert cli("search", "outbox", "--all").code == 0
 
 
 @pytest.mark.spec("CLI-31")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from federated_memory import app
+from federated_memory import asgi
 from federated_memory.names import etag_of
 from federated_memory.operate.shipped import CLIENT_FILES, client_folder
 from tests.contract.harness import Reply, Server
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (found / "install.sh").write_bytes(SHELL)
     (found / "install.ps1").write_bytes(b"$origin = '@ORIGIN@'\r\n")
     (found / "redaction_rules.json").write_bytes(b"{}\n")
-    monkeypatch.setattr(app, "client_folder", lambda: found)
+    monkeypatch.setattr(asgi, "client_folder", lambda: found)
     return found
 
 
