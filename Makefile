@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check fmt e2e fault clients load nightly bench bench-quality bench-peers build lock image clean setup
+.PHONY: help run test thorough check fmt e2e fault clients load nightly bench bench-quality bench-peers build lock image clean setup
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -22,7 +22,10 @@ run: $(READY) ## serve on http://127.0.0.1:8000/mcp with the token dev-token
 	MEMORY_ROOT=data MCP_TOKEN=dev-token SYNC_TOKEN=dev-sync-token $(BIN)/federated-memory serve
 
 test: $(READY) ## unit and contract tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not thorough"
+
+thorough: $(READY) ## those of them that take long: models, generated data, waiting
+	$(BIN)/python -m pytest -n auto --dist worksteal -m thorough
 
 check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check src client tests scripts

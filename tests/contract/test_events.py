@@ -134,7 +134,7 @@ def test_who_comes_back_goes_on_where_it_was(server: Server, home: Home) -> None
         for number in range(5):
             numbers.append(put(http, f"k{number}", turn))
         found = watcher.until("ready")
-        while len(heard) + sum(row["event"] == "change" for row in found) < len(numbers) - (turn % 3):
+        while len(heard) + sum(row["event"] in ("snapshot", "change") for row in found) < len(numbers) - (turn % 3):
             found.append(watcher.next())
         watcher.leave()
         shown = [row for row in found if row["event"] == "snapshot"]

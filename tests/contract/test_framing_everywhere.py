@@ -56,6 +56,7 @@ def stored(agent: Agent, home: Home, payload: str, number: int) -> list[str]:
     return texts
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("SEC-4", "TOOL-4", "MEM-3", "BRIEF-7", "TOOL-3")
 def test_no_payload_leaves_its_frame_anywhere(everything: Server) -> None:
     home, agent = everything.settle(), everything.agent()

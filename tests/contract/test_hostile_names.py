@@ -326,6 +326,7 @@ def test_no_generated_path_reaches_outside_through_a_route(shared: Server, home:
     assert _outside(shared, home) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("SEC-1", "NAME-1")
 @given(name=NAMES)
 @GENERATED

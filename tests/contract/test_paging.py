@@ -253,6 +253,7 @@ RECORDS = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("PAGE-1", "PAGE-3")
 @given(records=st.lists(RECORDS, max_size=8), cap=CAPS, limit=st.integers(1, 5))
 @example(

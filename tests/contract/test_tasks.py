@@ -115,6 +115,7 @@ def test_who_waits_for_a_task_hears_that_it_was_cancelled(peers: Peers) -> None:
     assert asked.result(20)["status"] == "cancelled"
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("TASK-4", "TASK-7")
 def test_a_lease_returns_the_task_when_its_worker_is_silent(peers: Peers) -> None:
     a, b, c = peers("a", "r"), peers("b", "r"), peers("c", "r")
@@ -150,6 +151,7 @@ def test_a_worker_that_is_heard_of_keeps_its_lease(peers: Peers, monkeypatch: py
     assert [task.task_id for task in leases.take_ended()] == [task_id]
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("TASK-4")
 def test_a_worker_that_polls_for_more_does_not_keep_what_it_never_heard_of(peers: Peers) -> None:
     a, b = peers("a", "r"), peers("b", "r")
@@ -161,6 +163,7 @@ def test_a_worker_that_polls_for_more_does_not_keep_what_it_never_heard_of(peers
     assert (again["task_id"], again["attempt"]) == (task_id, 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("TASK-4")
 def test_a_lease_does_not_end_while_its_claimer_watches_the_task(peers: Peers) -> None:
     a, b = peers("a", "r"), peers("b", "r")
@@ -184,6 +187,7 @@ def test_who_leaves_the_room_gives_its_tasks_back(peers: Peers) -> None:
     assert c.claim()["task_id"] == task_id
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("TASK-4")
 def test_a_task_that_nobody_survives_has_failed_in_the_end(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("federated_memory.service.tasks.MOST_ATTEMPTS", 1)
@@ -206,6 +210,7 @@ def test_a_poll_is_empty_at_the_end(peers: Peers) -> None:
     assert b.ok("poll_pending_tasks") == {"tasks": [], "notices": []}
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("TASK-5")
 def test_fifty_who_wait_ask_the_database_nothing(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     a = peers("a", "r", "elsewhere")

@@ -30,10 +30,11 @@ class OwnTables:
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """What is committed; nothing while the tables are not there."""
+        was_made = self._is_made  # the first row may be committed while this looks
         try:
             return self._database.rows(sql, *parameters)
         except sqlite3.OperationalError as error:
-            if self._is_made or "no such table" not in str(error):
+            if was_made or "no such table" not in str(error):
                 raise
             return []
 

@@ -124,6 +124,7 @@ def written(draw: st.DrawFn, values: st.SearchStrategy[Any] = DOCUMENTS) -> tupl
     return value, gap() + text(value) + gap()
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("INST-2")
 @EDITORS
 @given(case=written(), path=st.lists(st.sampled_from("abx"), min_size=1, max_size=3), value=VALUES)
@@ -152,6 +153,7 @@ def test_any_text_holds_the_edit_and_nothing_else_changes(
     assert sync.parse_json(removed).plain() == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("INST-4")
 @EDITORS
 @given(case=written(), value=VALUES)

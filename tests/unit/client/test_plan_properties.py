@@ -26,6 +26,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+pytestmark = pytest.mark.thorough
+
 WORKSPACE = "box-claude-code-shop"
 PATHS = ("auto/a.md", "auto/b.md", "auto/deep/c.md", "auto/d.md", "auto/e.md")
 SECRET = re.compile(r"SECRET\d")

@@ -62,6 +62,7 @@ def test_kinds_that_have_a_form_of_their_own_are_named(redactor: Any) -> None:
     assert len({item.kind for item in planted}) >= 40
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("REDACT-3")
 def test_clean_transcripts_stay_as_they_are(redactor: Any) -> None:
     found: Counter[str] = Counter()
@@ -327,6 +328,7 @@ def test_off_changes_nothing_and_says_so(sync: ModuleType, home: Path) -> None:
 # -- long lines
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("REDACT-8")
 def test_a_line_of_fifty_megabytes_stays_within_a_multiple_of_its_length(redactor: Any) -> None:
     noise = base64.b64encode(bytes(range(256)) * 140_000).decode()

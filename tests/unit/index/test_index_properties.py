@@ -14,6 +14,8 @@ from federated_memory.errors import NotFound
 from federated_memory.index import Follower, writer
 from tests.unit.index.rig import HOME, Rig, turn
 
+pytestmark = pytest.mark.thorough
+
 Step = Callable[["Life"], None]
 
 

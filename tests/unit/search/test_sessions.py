@@ -164,6 +164,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("FIND-9")
 @settings(max_examples=300, deadline=None, database=None)
 @given(
@@ -227,6 +228,7 @@ def classes_of(text: str, number: int) -> str:
     return "".join(ways[kind][(number >> at) % 3] for at, kind in enumerate(kinds))
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("FIND-9")
 @settings(max_examples=300, deadline=None, database=None)
 @given(

@@ -212,6 +212,7 @@ KEYS = st.sampled_from(["", "k1", "k2"])
 MACHINES = st.sampled_from(["a", "b", "c"])
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("BRIEF-4", "BRIEF-5")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(

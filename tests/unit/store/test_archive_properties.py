@@ -15,6 +15,8 @@ from federated_memory.names import ETag, SessionId
 from tests.conftest import WORKSPACE
 from tests.unit.store.archive_rig import Crash, Interrupted, Rig, disk_error, fast_folder, small_members
 
+pytestmark = pytest.mark.thorough
+
 SESSIONS = [SessionId("a"), SessionId("b")]
 
 lines = st.builds(

@@ -25,6 +25,8 @@ from federated_memory.store.root import Root
 from federated_memory.store.scan import Scan
 from tests.conftest import ACTOR, WORKSPACE
 
+pytestmark = pytest.mark.thorough
+
 STEPS = ("open", "write", "rename", "link", "unlink", "fsync")
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from federated_memory.transcripts import Agent, Role, Turn, detect, read_turns, reader_of, summarise
 
+pytestmark = pytest.mark.thorough
+
 # Words that steer the readers into every branch, where values of the wrong type wait.
 KEYS = [
     "type", "role", "content", "text", "message", "payload", "timestamp", "summary", "aiTitle", "customTitle",
