@@ -68,6 +68,7 @@ def test_no_words_are_an_error_in_a_ranked_search(stocked: Server, name: str) ->
         assert [hit["path"] for hit in found["hits"]] == ["sky.md"]
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("FIND-1", "FIND-3", "ERR-2")
 @pytest.mark.parametrize("name", QUERIES)
 @pytest.mark.parametrize("mode", ["literal", "regex"])

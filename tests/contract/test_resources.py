@@ -69,6 +69,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("RES-1", "SEC-1")
 @pytest.mark.parametrize("uri", HOSTILE)
 def test_no_uri_reaches_anything_else(server: Server, home: Home, uri: str) -> None:

@@ -28,6 +28,8 @@ from tests.contract.test_permissions import (
     wire_code,
 )
 
+pytestmark = pytest.mark.thorough
+
 # As there; 404: in no such room, as far as the caller can tell. Whoever writes must be bound, whatever it asks.
 TOOLS = """
                      non wrg rev exp | ai  bnd els  wgl rgl mac | syn wrg non glb mac | rea adm adb

@@ -16,6 +16,8 @@ from federated_memory.web.state import StateRoutes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Home, Server
 from tests.contract.test_permissions import CALLERS, CODES, caller_of, choose, parse_table, register, wire_code
 
+pytestmark = pytest.mark.thorough
+
 TOOLS = """
                      non wrg rev exp | ai  bnd els  wgl rgl mac | syn wrg non glb mac | rea adm adb
 get_state            401 401 401 401 | ok  ok  ok   F   F   ok  | F   F   F   F   F   | ok  ok  ok

@@ -345,6 +345,7 @@ def test_a_line_of_fifty_megabytes_stays_within_a_multiple_of_its_length(redacto
     assert peak < 12 * len(line)
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("REDACT-8")
 @pytest.mark.parametrize(
     "piece",

@@ -129,6 +129,7 @@ def sweep(tmp_path: Path, scene: str, error: Callable[[], BaseException]) -> Ite
 # -- crashes
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("ARCH-12")
 @scenes
 @pytest.mark.parametrize("loses_database", [False, True])
@@ -215,6 +216,7 @@ def test_the_broken_twin_that_puts_the_file_first_loses_its_provenance(
 # -- disk errors
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("ARCH-6")
 @scenes
 def test_a_disk_error_at_any_step_leaves_the_old_state(tmp_path: Path, scene: str) -> None:
