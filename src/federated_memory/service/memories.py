@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -78,7 +79,7 @@ class MemoryService:
             memory, user=caller.grant.name, agent=workspace.tool, machine=workspace.machine, session=session,
             room=draft.room,
         )  # fmt: skip
-        ensure_no_secret(self._core.settings, format_memory(memory))
+        ensure_no_secret(self._core.settings, partial(format_memory, memory))
         self._memories.add(workspace.workspace_id, memory, caller.actor)
         if memory.room:
             self._announce(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 from federated_memory.auth.caller import Caller
@@ -115,7 +116,7 @@ class MemoryTransfer:
             names = {"user": item.user, "agent": item.agent, "machine": item.machine, "session": item.session}
         named: dict[str, Any] = {name: _plain(text) for name, text in names.items()}
         memory = replace(memory, source=item.source, room=item.draft.room, others=others, **named)
-        ensure_no_secret(self._core.settings, format_memory(memory))
+        ensure_no_secret(self._core.settings, partial(format_memory, memory))
         return memory, [f"{item.source or memory_id}: {text}" for text in warnings]
 
     def export(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from federated_memory.errors import FederatedMemoryError, InvalidArgument, NotFound
 from federated_memory.names import DocumentPath, SessionId, WorkspaceId
@@ -29,10 +29,15 @@ def scanner() -> SecretScanner:
     return SecretScanner()
 
 
-def ensure_no_secret(settings: Settings, data: bytes) -> None:
-    """Raises: InvalidArgument: The text holds a secret, and MEMORY_SECRET_POLICY refuses those."""
+def ensure_no_secret(settings: Settings, data: bytes | Callable[[], bytes]) -> None:
+    """`data` may be what makes the text: that is asked only where it matters.
+
+    Raises:
+        InvalidArgument: The text holds a secret, and MEMORY_SECRET_POLICY refuses those.
+    """
     if settings.secret_policy == "refuse":
-        _refuse(scanner().findings(data.decode("utf-8", "replace")))
+        text = data if isinstance(data, bytes) else data()
+        _refuse(scanner().findings(text.decode("utf-8", "replace")))
 
 
 def line_guard(settings: Settings) -> LineGuard | None:
