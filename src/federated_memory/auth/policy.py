@@ -267,12 +267,16 @@ class Policy:
         nonce = held.nonce if held else fingerprint
         return hashlib.sha256(b"session " + nonce.encode()).hexdigest()[:12]
 
-    def matching(self, caller: Caller, workspace_id: str) -> list[Workspace]:
-        """The workspaces that an id or a glob names; a glob, or none, chooses among those that the caller may read."""
-        if any(sign in workspace_id for sign in "*?["):
-            found = self.chosen(caller, "", "")
-            return [workspace for workspace in found if fnmatchcase(workspace.workspace_id, workspace_id)]
-        return self.chosen(caller, workspace_id, "")
+    def matching(self, caller: Caller, workspace_id: str, *, machine: str = "", tool: str = "") -> list[Workspace]:
+        """The workspaces that an id or a glob names, those of one machine or tool, if it is given; a glob, or none,
+        chooses among those that the caller may read."""
+        is_glob = any(sign in workspace_id for sign in "*?[")
+        return [
+            workspace
+            for workspace in self.chosen(caller, "" if is_glob else workspace_id, tool)
+            if (not is_glob or fnmatchcase(workspace.workspace_id, workspace_id))
+            and (not machine or fold(workspace.machine) == fold(machine))
+        ]
 
     def _no_write_glob(self, caller: Caller, workspace_id: str) -> FederatedMemoryError:
         return self._denied(

@@ -192,7 +192,7 @@ class MemoryService:
             raise InvalidArgument(
                 "Nothing says which memories", hint="Pass a workspace, project, machine, tool or time"
             )
-        chosen = self._chosen(caller, workspace_id, machine=machine, tool=tool)
+        chosen = self._core.policy.matching(caller, workspace_id, machine=machine, tool=tool)
         wanted = self._scopes.filter(
             caller, None, chosen, project=project, since=since, until=before, include_superseded=True
         )
@@ -299,7 +299,7 @@ class MemoryService:
         max_bytes: int,
     ) -> MemoryList:
         """Newest first. `as_of`: those that were live then."""
-        chosen = self._chosen(caller, workspace_id, machine=machine, tool=tool)
+        chosen = self._core.policy.matching(caller, workspace_id, machine=machine, tool=tool)
         wanted = self._scopes.filter(
             caller, binding, chosen, project=project, agent=agent, memory_kind=memory_kind, tags=tags, room=room,
             since=since, until=until, as_of=as_of, include_superseded=include_superseded,
@@ -316,15 +316,6 @@ class MemoryService:
             memories=rows, total=self._memories.count(wanted),
             next_cursor=encode_cursor("memories", [last.created_at, last.memory_id]) if last else None,
         )  # fmt: skip
-
-    def _chosen(self, caller: Caller, workspace_id: str, *, machine: str, tool: str) -> Sequence[Workspace]:
-        found = self._core.policy.matching(caller, workspace_id)
-        wanted = {"machine": machine, "tool": tool}
-        return [
-            workspace
-            for workspace in found
-            if all(not value or fold(getattr(workspace, name)) == fold(value) for name, value in wanted.items())
-        ]
 
 
 def memory_of(memory_id: str, wanted: CheckedDraft, created_at: str, *, project: str) -> Memory:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from federated_memory.auth.caller import Caller
 from federated_memory.errors import InvalidArgument
@@ -36,15 +36,17 @@ class MemoryScopes:
         workspace = self._core.registry.find(workspace_id) if workspace_id else None
         if workspace is None or not caller.grant.reads(workspace.workspace_id):
             return Viewer()
-        team = frozenset(other.workspace_id for other in self._core.registry.all() if self._is_team(workspace, other))
+        team = frozenset(other.workspace_id for other in self._team_of(workspace))
         rooms = frozenset(filter(caller.grant.reads_room, self.rooms_of(workspace.workspace_id)))
         return Viewer(workspace.workspace_id, team, rooms)
 
-    def _is_team(self, one: Workspace, other: Workspace) -> bool:
-        """Whether both work on the same project."""
-        if one.project_key and one.project_key == other.project_key:
-            return True
-        return fold(other.project) in self._core.aliases.names_of(one.project)
+    def _team_of(self, one: Workspace) -> Iterator[Workspace]:
+        """Those that work on the same project, itself included."""
+        names = self._core.aliases.names_of(one.project)
+        for other in self._core.registry.all():
+            has_key = bool(one.project_key) and one.project_key == other.project_key
+            if has_key or fold(other.project) in names:
+                yield other
 
     def filter(
         self,

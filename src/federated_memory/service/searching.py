@@ -148,7 +148,7 @@ class Searching:
         rather than fewer with longer ones.
         """
         order = f"memory:{mode}"
-        chosen = self._chosen(caller, workspace_id, machine=machine, tool=tool)
+        chosen = self._core.policy.matching(caller, workspace_id, machine=machine, tool=tool)
         workspaces = {workspace.workspace_id: workspace for workspace in chosen}
         wanted = self._scopes.filter(
             caller, binding, chosen, project=project, agent=agent, memory_kind=memory_kind, tags=tags, room=room,
@@ -163,7 +163,7 @@ class Searching:
             parse_query(query, mode),
             list(workspaces if "memory" in asked else of_project),
             kinds=asked | ({"tombstone"} if "memory" in asked and (include_hidden or as_of) else set()),
-            memories=self._view(wanted, of_project, project) if asked else EVERYTHING,
+            memories=self._view(wanted, of_project, project) if "memory" in asked else EVERYTHING,
             session_id=parse_session_id(session_id) if session_id else "",
             role=role,
             since=parse_since(since),
@@ -190,15 +190,6 @@ class Searching:
             note=found.note or None,
             next_cursor=encode_cursor(order, found.next) if found.next else None,
         )
-
-    def _chosen(self, caller: Caller, workspace_id: str, *, machine: str, tool: str) -> list[Workspace]:
-        """The workspaces that a search looks through; a glob chooses among those that the caller may read."""
-        wanted = {"machine": machine, "tool": tool}
-        return [
-            workspace
-            for workspace in self._core.policy.matching(caller, workspace_id)
-            if all(not value or fold(getattr(workspace, name)) == fold(value) for name, value in wanted.items())
-        ]
 
     def _of_project(self, workspaces: Sequence[Workspace], project: str) -> list[WorkspaceId]:
         names = self._core.aliases.names_of(project) if project else ()

@@ -13,7 +13,15 @@ from federated_memory.store.changes import Actor, now
 from federated_memory.store.document import Document, Key
 from federated_memory.store.documents import Documents
 from federated_memory.store.memory_file import Memory, format_memory, parse_memory, path_of
-from federated_memory.store.memory_query import MemoryFilter, Viewer, condition, hidden_condition, seen_condition
+from federated_memory.store.memory_query import (
+    SPECIAL,
+    MemoryFilter,
+    Viewer,
+    condition,
+    hidden_condition,
+    replaced_condition,
+    seen_condition,
+)
 from federated_memory.store.memory_rows import MemoryRow, mark_of_source
 from federated_memory.store.tombstones import Tombstones
 from federated_memory.transcripts.times import parse_time
@@ -56,15 +64,14 @@ class Memories:
         """Remove for good what was deleted, or has expired, before that time; returns how many. No sync brings it
         back."""
         rows = self.rows.select(
-            "m.workspace_id = ? AND (m.expires_at <> '' OR m.visibility <> 'all' OR m.room <> '' OR m.deleted_at <> '')"
+            f"m.workspace_id = ? AND {SPECIAL}"
             " AND ((m.deleted_at <> '' AND m.deleted_at < ?) OR (m.expires_at <> '' AND m.expires_at < ?))",
             (workspace_id, before, before),
         )
         for row in () if is_dry else rows:
             self._tombstones.add(workspace_id, "memory", row.marks, actor)
-            for kind, path in (("memory", row.file), ("tombstone", f"{row.memory_id}.md")):
+            for key in (row.file_key, row.tombstone_key):
                 with suppress(NotFound):
-                    key = Key(workspace_id, "memory" if kind == "memory" else "tombstone", DocumentPath(path))
                     self._documents.drop(key, actor)
         return len(rows)
 
@@ -115,12 +122,7 @@ class Memories:
         """What a filter that asks for nothing in particular leaves out: mostly little."""
         found = self.rows.select(*hidden_condition(wanted))
         if not wanted.include_superseded:
-            found += self.rows.select(
-                "m.memory_id IN (SELECT old_id FROM memory_supersedes) AND EXISTS (SELECT 1 FROM memory_supersedes s"
-                " JOIN memories n ON n.memory_id = s.new_id AND n.workspace_id = s.workspace_id WHERE s.old_id ="
-                " m.memory_id AND s.workspace_id = m.workspace_id AND n.deleted_at = '')",
-                (),
-            )
+            found += self.rows.select(*replaced_condition())
         return found
 
     def is_seen(self, row: MemoryRow, viewer: Viewer) -> bool:
@@ -139,15 +141,12 @@ class Memories:
             deleted_at = now()
             memory = self.read(row).memory
             left = replace(memory, deleted_at=deleted_at, deleted_by=actor.name, reason=reason)
-            key = Key(row.workspace_id, "tombstone", DocumentPath(f"{row.memory_id}.md"))
-            self._documents.write(key, format_memory(left), actor, operation="delete")
+            self._documents.write(row.tombstone_key, format_memory(left), actor, operation="delete")
         with suppress(NotFound):
-            self._documents.delete(Key(row.workspace_id, "memory", DocumentPath(row.file)), actor)
+            self._documents.delete(row.file_key, actor)
         return deleted_at
 
 
 def key_of(row: MemoryRow) -> Key:
     """Where the text of a memory is: in its file, or in its tombstone."""
-    if row.deleted_at:
-        return Key(row.workspace_id, "tombstone", DocumentPath(f"{row.memory_id}.md"))
-    return Key(row.workspace_id, "memory", DocumentPath(row.file))
+    return row.tombstone_key if row.deleted_at else row.file_key

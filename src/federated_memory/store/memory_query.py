@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from federated_memory.names import fold
 
-_NOT_SPECIAL = "(m.expires_at <> '' OR m.visibility <> 'all' OR m.room <> '' OR m.deleted_at <> '')"
+SPECIAL = "(m.expires_at <> '' OR m.visibility <> 'all' OR m.room <> '' OR m.deleted_at <> '')"
+"""What the index of special rows is of: mostly few."""
 _REPLACED = (
     "EXISTS (SELECT 1 FROM memory_supersedes s JOIN memories n"
     " ON n.memory_id = s.new_id AND n.workspace_id = s.workspace_id"
@@ -84,9 +85,14 @@ def hidden_condition(wanted: MemoryFilter) -> tuple[str, list[object]]:
     """What a plain filter leaves out, as SQL; only rows that an index of special ones holds are looked at."""
     seen, values = seen_condition(wanted.viewer)
     return (
-        f"{_NOT_SPECIAL} AND (m.deleted_at <> '' OR (m.expires_at <> '' AND m.expires_at <= ?) OR NOT {seen})",
+        f"{SPECIAL} AND (m.deleted_at <> '' OR (m.expires_at <> '' AND m.expires_at <= ?) OR NOT {seen})",
         [wanted.now, *values],
     )
+
+
+def replaced_condition() -> tuple[str, list[object]]:
+    """The rows that a live memory replaces now, as SQL over `m`; only those that something names are looked at."""
+    return f"m.memory_id IN (SELECT old_id FROM memory_supersedes) AND {_REPLACED}", [_LATEST, _LATEST]
 
 
 def seen_condition(viewer: Viewer) -> tuple[str, list[object]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from federated_memory.names import WorkspaceId
+from federated_memory.names import DocumentPath, WorkspaceId
 from federated_memory.store.database import Database
 from federated_memory.store.document import Document, Key
 from federated_memory.store.memory_file import Memory, memory_id_of, parse_memory, path_of, tombstone_id_of
@@ -85,6 +85,14 @@ class MemoryRow:
     def marks(self) -> list[str]:
         """What is noted of it when it goes for good: its id, and where an import took it from."""
         return [self.memory_id, *([mark_of_source(self.source)] if self.source else [])]
+
+    @property
+    def file_key(self) -> Key:
+        return Key(self.workspace_id, "memory", DocumentPath(self.file))
+
+    @property
+    def tombstone_key(self) -> Key:
+        return Key(self.workspace_id, "tombstone", DocumentPath(f"{self.memory_id}.md"))
 
     @property
     def file(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from federated_memory.errors import NotFound
 from federated_memory.fs import Folder, NotRegular
 from federated_memory.fs.folder import storage_errors
-from federated_memory.names import DocumentPath, SessionId, WorkspaceId
+from federated_memory.names import SessionId, WorkspaceId
 from federated_memory.store import versions
 from federated_memory.store.archive import Archives
 from federated_memory.store.archives.files import REVISIONS, SUFFIX, provenance_name
@@ -91,8 +91,7 @@ class Purging:
         done = Purged()
         for row in rows:
             self._tombstones.add(workspace_id, "memory", row.marks, actor)
-            for key in (Key(workspace_id, "memory", DocumentPath(row.file)),
-                        Key(workspace_id, "tombstone", DocumentPath(f"{memory_id}.md"))):  # fmt: skip
+            for key in (row.file_key, row.tombstone_key):
                 with suppress(NotFound):
                     done.files += self.document(key, actor).files
         with self._root.database.transaction() as transaction:

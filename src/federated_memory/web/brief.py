@@ -6,13 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
 from federated_memory.service.brief import DEFAULT_BRIEF_BYTES
 from federated_memory.service.brief_scope import Asked
 from federated_memory.service.pages import LEAST_MAX_BYTES, MOST_MAX_BYTES
 from federated_memory.service.services import Services
 from federated_memory.web.problems import json_response
+from federated_memory.web.requests import caller_of
 from federated_memory.web.transfer import in_thread, integer
 
 _MOST_KEYS = 8
@@ -20,7 +20,7 @@ _MOST_KEYS = 8
 
 def brief_route(services: Services) -> Route:
     async def brief(request: Request) -> Response:
-        caller: Caller = request.scope[CALLER]
+        caller = caller_of(request)
         max_bytes = integer(request, "max_bytes", DEFAULT_BRIEF_BYTES)
         assert max_bytes is not None
         if not LEAST_MAX_BYTES <= max_bytes <= MOST_MAX_BYTES:

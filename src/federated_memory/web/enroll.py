@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument
 from federated_memory.service.services import Services
 from federated_memory.web.client_files import origin_of
 from federated_memory.web.problems import json_response
+from federated_memory.web.requests import caller_of
 from federated_memory.web.transfer import in_thread, read_small
 
 ENROL_PATH = "/api/v1/enroll"
@@ -60,11 +60,11 @@ class EnrolRoutes:
         ]
 
     async def list(self, request: Request) -> Response:
-        rows = await in_thread(self._enrolment.invitations, _caller(request))
+        rows = await in_thread(self._enrolment.invitations, caller_of(request))
         return json_response({"invitations": [row.as_dict() for row in rows]})
 
     async def invite(self, request: Request) -> Response:
-        caller = _caller(request)
+        caller = caller_of(request)
         self._policy.ensure_role(caller, ("admin",))
         wanted = await _parsed(request, NewInvitation, "Send machine, and if need be read, expires, pin")
         invite = partial(
@@ -75,21 +75,16 @@ class EnrolRoutes:
 
     async def withdraw(self, request: Request) -> Response:
         return json_response(
-            await in_thread(self._enrolment.withdraw, _caller(request), request.path_params["invitation_id"])
+            await in_thread(self._enrolment.withdraw, caller_of(request), request.path_params["invitation_id"])
         )
 
     async def enrol(self, request: Request) -> Response:
-        caller = _caller(request)
+        caller = caller_of(request)
         self._enrolment.ensure_may_try(caller)
         url = origin_of(request, self._settings)
         given = await _parsed(request, Code, 'Send {"code": …}, and nothing but client and platform beside it')
         done = await in_thread(self._enrolment.enrol, caller, given.code, url)
         return json_response(done, 201, cache_control="no-store")
-
-
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope[CALLER]
-    return caller
 
 
 async def _parsed(request: Request, kind: type[_Body], hint: str) -> _Body:

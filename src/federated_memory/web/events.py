@@ -18,13 +18,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from federated_memory.auth.caller import CALLER, Caller
 from federated_memory.errors import InvalidArgument, RateLimited
 from federated_memory.names import glob_matches
 from federated_memory.service.events import FeedSource, StateSource
 from federated_memory.service.hub import Event, Hub, Subscriber
 from federated_memory.service.services import Services
 from federated_memory.web.protocol import TRANSPORT
+from federated_memory.web.requests import caller_of
 from federated_memory.web.transfer import in_thread
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class EventRoutes:
         return [Route("/api/v1/events", self.events, methods=["GET"])]
 
     async def events(self, request: Request) -> Response:
-        caller: Caller = request.scope[CALLER]
+        caller = caller_of(request)
         unknown = request.query_params.keys() - {"keys"}
         if unknown:
             raise InvalidArgument("events takes only `keys`", hint="See docs/state.md")
