@@ -125,6 +125,7 @@ def test_odd_questions_get_a_clear_answer(shared: Server, query: str, code: str)
     assert shared.http(SYNC_TOKEN).get(f"/api/v1/brief?{query}").code == code
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("BRIEF-7", "SEC-4")
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_nothing_stored_leaves_its_frame_or_hides_in_it(shared: Server, payload: str) -> None:

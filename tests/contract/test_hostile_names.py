@@ -218,6 +218,7 @@ def test_hostile_paths_are_refused_by_every_route(shared: Server, home: Home, ro
     assert shared.files() == before
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("SEC-1", "NAME-1", "HTTP-1")
 @pytest.mark.parametrize("route", ID_ROUTES)
 def test_hostile_ids_are_refused_by_every_route(shared: Server, home: Home, route: str) -> None:

@@ -55,6 +55,7 @@ def stocked(server: Server) -> Server:
     return server
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("FIND-4", "FIND-1")
 @pytest.mark.parametrize("name", QUERIES)
 def test_no_words_are_an_error_in_a_ranked_search(stocked: Server, name: str) -> None:

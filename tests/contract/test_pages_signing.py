@@ -161,6 +161,7 @@ def test_a_wrong_token_is_logged_and_after_ten_the_address_waits(server: Server)
     assert b"wrong-" not in server.sent
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("SITE-3")
 @pytest.mark.parametrize(
     "path",

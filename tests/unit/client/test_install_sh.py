@@ -245,6 +245,7 @@ def test_a_page_of_a_proxy_is_not_run(machine: Path, shelf: Path, origin: str, f
     assert not (machine / "record").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.spec("INST-13")
 @pytest.mark.parametrize("cut", [200, 1500, 4000, 5500])
 def test_a_script_that_was_cut_short_runs_nothing(machine: Path, shelf: Path, origin: str, cut: int) -> None:
