@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -51,6 +52,7 @@ def run(_: argparse.Namespace) -> int:
         with _control_file(services, url):
             _greet(services, url, made)
             app = build_app(services)
+            gc.freeze()  # what was loaded stays: looking through it again and again is most of what collecting costs
             if not stop.is_asked:
                 _serve(app, listener, stop)
     finally:

@@ -47,7 +47,7 @@ class Knowledge:
         workspace = self._reader(caller, workspace_id)
         key = decode_cursor(cursor, "documents", str)
         after = str(key[0]) if key else ""
-        self._core.scan.workspace(workspace.workspace_id)
+        self._core.scan.workspace(workspace.workspace_id, ["knowledge"])
         found = [
             document
             for document in self._core.documents.list(workspace.workspace_id)

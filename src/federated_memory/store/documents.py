@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Collection
 from contextlib import suppress
 
 from federated_memory.errors import Conflict, InvalidArgument, NotFound, TooLarge, Unavailable
@@ -112,6 +113,17 @@ class Documents:
             workspace_id, kind,
         )  # fmt: skip
         return [Document(Key(workspace_id, kind, row[0]), *row[1:]) for row in rows]
+
+    def stamps(
+        self, workspace_id: WorkspaceId, kinds: Collection[DocumentKind]
+    ) -> dict[tuple[DocumentKind, str], str]:
+        """Of each live document of these kinds, by kind and path, what its file looked like when it was last seen."""
+        rows = self._root.database.rows(
+            "SELECT kind, path, stamp FROM documents WHERE workspace_id = ? AND deleted = 0"
+            f" AND kind IN ({', '.join('?' * len(kinds))})",
+            workspace_id, *kinds,
+        )  # fmt: skip
+        return {(kind, path): stamp for kind, path, stamp in rows}
 
     def count(self, workspace_id: WorkspaceId, most: int) -> int:
         """How many live documents and overviews a workspace has; counts no further than `most`."""
