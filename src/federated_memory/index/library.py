@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from federated_memory.store.archive import Archive
 
+_HEX = 64
 SIZES = 32
 """How many sizes of rows are told apart; each is twice the one before."""
 
@@ -58,6 +59,15 @@ class Source:
         return self.at, self.key, self.workspace_id
 
 
+def packed(etag: str) -> bytes | str:
+    """A SHA-256 in half the room; what is none stays text."""
+    return bytes.fromhex(etag) if len(etag) == _HEX else etag
+
+
+def unpacked(stored: bytes | str) -> str:
+    return stored if isinstance(stored, str) else stored.hex()
+
+
 class Library:
     """All live sources and segments. `refresh` by one thread at a time; reading meanwhile is safe."""
 
@@ -98,6 +108,7 @@ class Library:
                 self.kinds.add(row[2])
             else:
                 known.etag, known.title, known.at, known.ended_at, known.unread, known.worth = row[4:]
+            known.etag = unpacked(row[4])
             if known.unread and known.etag:
                 self.unread.add(known.id)
             elif self.unread:
