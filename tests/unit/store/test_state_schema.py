@@ -38,7 +38,8 @@ def of_schema_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state.execute(OLD_INDEX)
         state.execute(
             "UPDATE documents SET title ="
-            " (SELECT subject FROM memories WHERE documents.path LIKE '%' || memory_id || '.md') WHERE kind IN ('memory', 'tombstone')"
+            " (SELECT subject FROM memories WHERE documents.path LIKE '%' || memory_id || '.md')"
+            " WHERE kind IN ('memory', 'tombstone')"
         )
         state.execute("PRAGMA user_version = 1")
     return root
