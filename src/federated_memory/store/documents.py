@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -123,6 +123,15 @@ class Documents:
         )  # fmt: skip
         found = [Document(Key(workspace_id, kind, row[0]), *row[1:]) for row in rows]
         return found if kind in VERSIONED else list(map(self._titled, found))
+
+    def deleted(self, workspace_id: WorkspaceId) -> Sequence[Document]:
+        """The documents of a workspace that are gone, the latest deletion first; each as it was, `version` its last."""
+        rows = self._root.database.rows(
+            "SELECT path, version, etag, bytes, title, updated_at, stamp, deleted FROM documents"
+            " WHERE workspace_id = ? AND kind = 'knowledge' AND deleted = 1 ORDER BY updated_at DESC, path DESC",
+            workspace_id,
+        )
+        return [Document(Key(workspace_id, "knowledge", row[0]), *row[1:]) for row in rows]
 
     def stamps(self, workspace_id: WorkspaceId, kinds: Collection[DocumentKind]) -> dict[tuple[DocumentKind, str], str]:
         """Of each live document of these kinds, by kind and path, what its file looked like when it was last seen."""
