@@ -167,7 +167,7 @@ def test_the_scheme_is_read_in_any_case(shared: Server, scheme: str) -> None:
         ("/api/v1/rooms", {"room": 7}, "room: ", "room"),
         ("/api/v1/memories", {"content": "x", "tags": ["a", 7]}, "tags.1: ", "content"),
         ("/api/v1/memories/import", {"workspace_id": "w", "memories": [{}]}, "memories.0.content: ", "memories"),
-        ("/api/v1/project-aliases", {"alias": "a"}, "project: ", "alias, project"),
+        ("/api/v1/project-aliases", {"alias": 7}, "alias: ", "alias, project"),
         ("/api/v1/invitations", {"machine": "m", "read": "all"}, "read: ", "machine, read"),
         ("/api/v1/enroll", {"code": ["hunter2-secret"]}, "code: ", "code, client"),
         ("/api/v1/enroll", {"code": "x", "hunter2-secret": 1}, "a field that is not known", "code, client"),
