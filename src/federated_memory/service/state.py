@@ -44,7 +44,7 @@ OnViolation = Literal["refuse", "report"]
 class State:
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._pace = Pace(core.settings.state_writes_per_second, "writes of shared state")
+        self._pace = Pace(core.settings.state_writes_per_second, "writes of shared state a second with this token")
 
     @property
     def shared(self) -> SharedState:

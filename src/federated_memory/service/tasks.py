@@ -75,23 +75,24 @@ class TaskService:
         """
         _ensure_seconds("timeout_seconds", timeout_seconds)
         started = anyio.current_time()
-        agent, asked = await _in_thread(self._add, caller, binding, room, task, to)
-        found = asked
+        agent = self._messages.agent(caller, binding)  # looks at no disk
+        found: Task
 
         async def finished() -> Task | None:
             nonlocal found
             found = self._find(found)
             return found if found.is_finished else None
 
-        with self._presences.connected(agent):
+        # Refused, if at all, before there is a task: whoever is refused may send it again.
+        with self._waiting.counted(agent.name, timeout_seconds), self._presences.connected(agent):
+            found = await _in_thread(self._add, agent, room, task, to)
             done = await self._waiting.until(
-                finished, asked.task_id, who=agent.name, waiter=waiter, told=lambda: _standing(found),
+                finished, found.task_id, waiter=waiter, told=lambda: _standing(found),
                 seconds=timeout_seconds - (anyio.current_time() - started),
             )  # fmt: skip
         return _outcome(done or found)
 
-    def _add(self, caller: Caller, binding: str | None, room: str, task: str, to: str) -> tuple[Agent, Task]:
-        agent = self._messages.agent(caller, binding)
+    def _add(self, agent: Agent, room: str, task: str, to: str) -> Task:
         name = self._messages.ensure_member(agent, room, writes=True).room
         ensure_text("task", task, MAX_TASK_BYTES)
         addressee = parse_addressee(to)
@@ -106,7 +107,7 @@ class TaskService:
             addressee=(addressee.kind, addressee.name, addressee.session),
         )  # fmt: skip
         self._signal_open(done)
-        return agent, done
+        return done
 
     def _signal_open(self, task: Task) -> None:
         """Wake those who may claim it."""
@@ -135,9 +136,10 @@ class TaskService:
 
         if wait_seconds and not task.is_finished:
             mine = task.state == "claimed" and task.worker_session == agent.session
-            with self._presences.connected(agent), self._leases.held(task) if mine else nullcontext():
+            is_held = self._leases.held(task) if mine else nullcontext()
+            with self._waiting.counted(agent.name, wait_seconds), self._presences.connected(agent), is_held:
                 await self._waiting.until(
-                    finished, task_id, who=agent.name, waiter=waiter, told=lambda: _standing(task), seconds=wait_seconds
+                    finished, task_id, waiter=waiter, told=lambda: _standing(task), seconds=wait_seconds
                 )
         return self._row(task)
 
@@ -209,11 +211,10 @@ class TaskService:
             return taken if any(taken) else None
 
         try:
-            with self._presences.connected(agent):
+            with self._waiting.counted(agent.name, wait_seconds), self._presences.connected(agent):
                 await self._waiting.until(
-                    ready, agent.workspace_id, who=agent.name, waiter=waiter, told=lambda: "waiting for a task",
-                    seconds=wait_seconds,
-                )  # fmt: skip
+                    ready, agent.workspace_id, waiter=waiter, told=lambda: "waiting for a task", seconds=wait_seconds
+                )
             await anyio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             await self._give_all_back(taken[0])

@@ -99,20 +99,17 @@ class Waiting:
         self,
         ready: Callable[[], Awaitable[T | None]],
         *topics: str,
-        who: str,
         seconds: float,
         waiter: Waiter,
         told: Callable[[], str],
     ) -> T | None:
         """What `ready` finds: now, or after a signal. None: the time is over, the waiter has left, or the server stops.
 
-        `told` says how things stand; the waiter hears of it when it changes, and now and then.
-
-        Raises:
-            RateLimited: Too many calls wait, of `who` or in all.
+        `told` says how things stand; the waiter hears of it when it changes, and now and then. Whoever waits is
+        `counted` all the while.
         """
         deadline = anyio.current_time() + seconds
-        with self._counted(who, seconds), self.listening(*topics) as wake:
+        with self.listening(*topics) as wake:
             waiter.wakes(wake)
             said = ""
             while True:
@@ -143,7 +140,8 @@ class Waiting:
         return not waiter.is_gone and not self.is_stopping and anyio.current_time() < deadline
 
     @contextmanager
-    def _counted(self, who: str, seconds: float) -> Iterator[None]:
+    def counted(self, who: str, seconds: float) -> Iterator[None]:
+        """A call that may wait. Raises: RateLimited: too many do, of `who` or in all."""
         if seconds <= 0:
             yield
             return
