@@ -24,10 +24,11 @@ from federated_memory.service.agents import Agent, Presences
 from federated_memory.service.core import Core
 from federated_memory.service.leases import Leases
 from federated_memory.service.messages import Messages, notice_of
+from federated_memory.service.promptly import promptly
 from federated_memory.service.room_results import ClaimedTask, PendingTasks, TaskChanged, TaskOutcome, TaskRow
 from federated_memory.service.texts import ensure_text
 from federated_memory.service.waiting import Waiter, Waiting
-from federated_memory.store.rooms import Message, Rooms, rfc3339
+from federated_memory.store.rooms import Member, Message, Rooms, rfc3339
 from federated_memory.store.tasks import State, Task
 from federated_memory.store.tasks import Tasks as StoredTasks
 
@@ -47,7 +48,7 @@ _RETRY_SECONDS = 30.0
 
 
 class TaskService:
-    """Waits in the event loop, works in threads. Every acknowledged step is one durable commit."""
+    """Waits in the event loop, works there or in threads. Every acknowledged step is one durable commit."""
 
     def __init__(
         self, core: Core, tasks: StoredTasks, rooms: Rooms, messages: Messages, waiting: Waiting, presences: Presences
@@ -85,7 +86,7 @@ class TaskService:
 
         # Refused, if at all, before there is a task: whoever is refused may send it again.
         with self._waiting.counted(agent.name, timeout_seconds), self._presences.connected(agent):
-            found = await _in_thread(self._add, agent, room, task, to)
+            found = await self._promptly(self._add, agent, room, task, to)
             done = await self._waiting.until(
                 finished, found.task_id, waiter=waiter, told=lambda: _standing(found),
                 seconds=timeout_seconds - (anyio.current_time() - started),
@@ -106,12 +107,11 @@ class TaskService:
             name, task, requester=(agent.workspace_id, agent.session),
             addressee=(addressee.kind, addressee.name, addressee.session),
         )  # fmt: skip
-        self._signal_open(done)
+        self._signal_open(done, members)
         return done
 
-    def _signal_open(self, task: Task) -> None:
+    def _signal_open(self, task: Task, members: list[Member]) -> None:
         """Wake those who may claim it."""
-        members = self._rooms.members(task.room)
         if task.addressee_kind in ("agent", "session"):
             wanted = [task.addressee]
         else:
@@ -127,7 +127,7 @@ class TaskService:
             NotFound: No such task, or neither asked for by the caller nor in one of its rooms.
         """
         _ensure_seconds("wait_seconds", wait_seconds)
-        agent, task = await _in_thread(self._visible, caller, binding, task_id)
+        agent, task = await self._promptly(self._visible, caller, binding, task_id)
 
         async def finished() -> Task | None:
             nonlocal task
@@ -207,7 +207,7 @@ class TaskService:
         async def ready() -> tuple[list[Task], list[Message]] | None:
             nonlocal taken
             with anyio.CancelScope(shield=True):  # what is claimed must be handed over, or given back
-                taken = await _in_thread(take)
+                taken = await self._promptly(take)
             return taken if any(taken) else None
 
         try:
@@ -251,10 +251,10 @@ class TaskService:
         self._leases.end(task.task_id, task.attempt)
         done = self._tasks.give_back(task.task_id, task.attempt)
         if done:
-            self._signal_open(task)
+            self._signal_open(task, self._rooms.members(task.room))
         return done
 
-    def submit(
+    async def submit(
         self, caller: Caller, task_id: str, *, success: bool, output: str, attempt: int | None = None,
         binding: str | None = None,
     ) -> TaskChanged:  # fmt: skip
@@ -265,6 +265,11 @@ class TaskService:
             Conflict: Claimed by another session or in another attempt, finished, or cancelled.
             TooLarge: The output is too long.
         """
+        return await self._promptly(self._submit, caller, task_id, success, output, attempt, binding)
+
+    def _submit(
+        self, caller: Caller, task_id: str, success: bool, output: str, attempt: int | None, binding: str | None
+    ) -> TaskChanged:
         agent, task = self._visible(caller, binding, task_id)
         ensure_text("output", output, MAX_OUTPUT_BYTES, may_be_empty=True)
         self._core.root.ensure_space()
@@ -329,6 +334,9 @@ class TaskService:
         """Results that nobody has fetched for long."""
         before = datetime.now(timezone.utc) - timedelta(days=RESULT_DAYS)
         self._tasks.remove_finished(before.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+
+    async def _promptly(self, function: Callable[..., T], *arguments: object) -> T:
+        return await promptly(self._core.root.database, function, *arguments)
 
     # -- rows
 
