@@ -99,9 +99,9 @@ class SessionReading:
                 if data is None:
                     stored.unread += 1
                     continue
+                if not is_whole:  # the rows before it stay when it goes, also when it gives none
+                    writing.end_rows(stored.id, archive.started_at)
                 for row in rows_of(read_turns(reader, data, line)):
-                    if not is_whole:
-                        writing.end_rows(stored.id, archive.started_at)
                     writing.put_row(stored.id, row, archive.started_at)
                 if not is_whole:
                     writing.end_rows(stored.id, archive.started_at, is_open=True)

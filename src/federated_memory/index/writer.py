@@ -15,6 +15,7 @@ from datetime import date
 from federated_memory.index.chunks import Chunk, chunks_of
 from federated_memory.index.library import SIZES, packed, unpacked
 from federated_memory.index.rows import Row, Speaker, as_searched
+from federated_memory.index.tokens import UNSURE, Words
 from federated_memory.index.words import indexed, with_speakers
 from federated_memory.store.document import VERSIONED, Document
 from federated_memory.store.memory_file import parse_memory, subject_of
@@ -78,6 +79,7 @@ class Writing:
         self._next_row = int(meta.get("next_row", 1))
         self._dead_rows = int(meta.get("dead_rows", 0))
         self._pending = _Pending()
+        self._words = Words()
 
     # -- what the index is of
 
@@ -86,6 +88,7 @@ class Writing:
 
     def finish(self) -> None:
         """Before the commit: number the generation, so that readers take in what is new."""
+        self._words.store(self._connection)
         self.set(generation=self._generation, next_row=self._next_row, dead_rows=self._dead_rows)
 
     # -- documents
@@ -168,12 +171,13 @@ class Writing:
             return
         times = [row.at for row in rows if row.at] or [session_at]
         first = self._add_segment(source, rows, min(times), max(times), is_open=is_open)
+        are_kept = self._words.take([row.text for row in rows])
         self._connection.executemany(
             "INSERT INTO spoken (rowid, text) VALUES (?, ?)",
-            ((first + at, with_speakers(row.text, row.names)) for at, row in enumerate(rows)),
-        )
-        self._connection.executemany(
-            "INSERT INTO grams (rowid, text) VALUES (?, ?)", ((first + at, row.text) for at, row in enumerate(rows))
+            (
+                (first + at, with_speakers(row.text, row.names) + ("" if is_kept else f"\n{UNSURE}"))
+                for at, (row, is_kept) in enumerate(zip(rows, are_kept, strict=True))
+            ),
         )
 
     def reach(self, stored: Stored) -> None:

@@ -25,7 +25,7 @@ from federated_memory.store.document import ANY, VERSIONED, Document, DocumentKi
 from federated_memory.store.journal import Journal, open_folder
 from federated_memory.store.memory_file import made_at
 from federated_memory.store.memory_rows import MemoryRows
-from federated_memory.store.root import Root
+from federated_memory.store.root import STAGED_DOCUMENT, Root
 from federated_memory.store.tombstones import Tombstones
 from federated_memory.store.versions import Version
 
@@ -216,9 +216,10 @@ class Documents:
         self, key: Key, known: Document | None, live: Document | None, text: bytes, actor: Actor, operation: str
     ) -> Document:
         """Stage, commit, switch. A new name is linked before the commit, since making a name can fail on a full disk;
-        an old name is renamed over after it, which cannot."""
+        an old name is renamed over after it, which cannot. The staged name stays until then: when power loss leaves
+        the new name without its commit, and of its bytes who knows what, it tells so (`scan.drop_unfinished`)."""
         with self._folder(key, create=True) as folder:
-            staged = temporary_name(key.name)
+            staged = temporary_name(STAGED_DOCUMENT)
             self._root.temporary.create(staged, text, sync=False)
             linked = False
             try:

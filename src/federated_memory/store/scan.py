@@ -83,6 +83,36 @@ def _stamped(
                         yield kind, path, stamp
 
 
+def drop_unfinished(root: Root) -> int:
+    """At start, once the journal is finished: remove new documents whose commit a crash prevented; returns how many.
+
+    They were never acknowledged, and power loss may have taken any part of their bytes.
+    """
+    staged = {entry.name: entry.inode() for entry in root.temporary.entries() if entry.is_file(follow_symlinks=False)}
+    dropped = 0
+    # Without that note the rows may have been made anew, and know less than was acknowledged.
+    workspaces = root.workspaces.entries() if staged and root.was_killed else []
+    for workspace_id in (WorkspaceId(entry.name) for entry in workspaces if entry.is_dir(follow_symlinks=False)):
+        for key, stamp in files_of(root, workspace_id):
+            if int(stamp.rsplit(":", 1)[1]) in staged.values() and not _is_known(root, key):
+                with root.workspace_folder(workspace_id) as folder, folder.folder(*key.folders) as place:
+                    place.remove(key.name)
+                    place.sync_names()
+                dropped += 1
+    for name in staged:
+        root.temporary.remove(name)
+    if dropped:
+        logger.info("unfinished new documents removed", extra={"files": dropped})
+    return dropped
+
+
+def _is_known(root: Root, key: Key) -> bool:
+    return root.database.row(
+        "SELECT 1 FROM documents WHERE workspace_id = ? AND kind = ? AND path = ? AND deleted = 0",
+        key.workspace_id, key.kind, key.path,
+    ) is not None  # fmt: skip
+
+
 def walk(folder: Folder, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Path and stamp of every regular file below `folder`, hidden ones left out, symlinks not followed."""
     for entry in folder.entries():
