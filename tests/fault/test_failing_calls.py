@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -18,16 +19,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Answer, RunningServer, Workspace, start_server, wait_until
+from tests.e2e.conftest import Answer, Api, RunningServer, Workspace, start_server, wait_until
 from tests.fault.injection import FILE_CALLS, SYNC_CALLS, Injection, Traced, ensure_strace
 from tests.fault.ledger import Ledger, digest
-from tests.fault.rig import check, leftovers, state_of
+from tests.fault.rig import check, leftovers
+from tests.fault.uploaders import state_of
 
 pytestmark = pytest.mark.timeout(600)
 
 FULL = os.environ.get("FAULT_FULL") == "1"
 MOST = 60  # no write has so many calls of one kind in one thread
 GONE = digest(b"")  # the state of a document that was deleted
+REFUSED = ((503, "unavailable"), (507, "storage_full"))
 UNEXPECTED = "The server failed unexpectedly"
 
 
@@ -44,6 +47,8 @@ class Write:
     body: bytes | None
     state: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    """Where it goes if not to `name` of the workspace; by an agent then, which holds the binding."""
 
 
 @dataclass
@@ -53,6 +58,8 @@ class Victim:
     root: Path
     server: RunningServer = field(init=False)
     mine: Workspace = field(init=False)
+    binding: str = ""
+    ids: dict[str, str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
     count: int = 0
 
@@ -61,6 +68,9 @@ class Victim:
         try:
             with self.server.api() as api:
                 self.mine = api.register()
+            with self.server.api(self.server.ai_token) as api:
+                self.binding = api.register().binding
+                self.as_agent(api, "POST", "/api/v1/rooms", b'{"room": "r"}')
         except BaseException:
             self.server.stop(signal.SIGKILL)
             raise
@@ -77,13 +87,39 @@ class Victim:
         """None when the server did not survive it."""
         self.ledger.sends(write.name, digest(write.state))
         try:
-            with self.server.api() as api:
-                answer = self.mine.by(api).call(write.method, write.name, write.body, **write.headers)
+            with self.server.api(self.server.ai_token if write.path else None) as api:
+                if write.path:
+                    answer = self.as_agent(api, write.method, write.path, write.body)
+                else:
+                    answer = self.mine.by(api).call(write.method, write.name, write.body, **write.headers)
         except (OSError, http.client.HTTPException):
             return None
         if answer.status < 300:
             self.ledger.is_acknowledged(write.name, digest(write.state))
+            self.ids[write.name] = str(answer.json.get("memory_id", "")) if write.path else ""
         return answer
+
+    def as_agent(self, api: Api, method: str, path: str, body: bytes | None = None) -> Answer:
+        return api.call(method, path, body, X_Memory_Binding=self.binding)
+
+    def state(self, name: str) -> str | None:
+        """The state of a name: a document, a transcript, `state/KEY`, `memories/TAG` or `messages/TEXT`."""
+        kind, _, rest = name.partition("/")
+        with self.server.api(self.server.ai_token) as api:
+            if kind == "state":
+                found = self.as_agent(api, "GET", f"/api/v1/state/keys/{rest}").json
+                return digest(json.dumps(found["value"]).encode()) if found["exists"] else None
+            if kind == "memories":
+                rows = self.as_agent(api, "GET", f"/api/v1/memories?tags={rest}").json["memories"]
+                assert len(rows) < 2
+                content = [self.as_agent(api, "GET", f"/api/v1/memories/{row['memory_id']}").json for row in rows]
+                return digest(content[0]["content"].encode()) if content else None
+            if kind == "messages":
+                found = self.as_agent(api, "GET", "/api/v1/rooms/r/messages?after=0").json
+                texts = [message["text"] for message in found["messages"]]
+                assert texts.count(rest) < 2
+                return digest(rest.encode()) if rest in texts else None
+            return state_of(api, f"{self.mine.url}/{name}")
 
     def held(self, name: str) -> bytes:
         """What `name` holds; written now if there is nothing."""
@@ -99,11 +135,10 @@ class Victim:
 
     def look(self) -> None:
         """Everything holds its old or its new state, and from now on that is the old one."""
-        with self.server.api() as api:
-            found = {name: state_of(api, f"{self.mine.url}/{name}") for name in self.ledger.names()}
-        found = {
-            name: GONE if state is None and name == "knowledge/gone.md" else state for name, state in found.items()
-        }
+        found = {name: self.state(name) for name in self.ledger.names()}
+        for name, state in found.items():
+            if state is None and self.ledger.was_sent(name, GONE):
+                found[name] = GONE
         verdict = self.ledger.judge(found)
         assert (verdict.lost, verdict.torn) == ([], [])
         for name, state in found.items():
@@ -167,9 +202,42 @@ def grow_session(victim: Victim) -> Write:
     return Write("PATCH", "sessions/patch", more, held + more, {"Upload_Offset": str(len(held))})
 
 
+def store_memory(victim: Victim) -> Write:
+    tag, content = f"m{victim.next()}", text().decode()
+    body = json.dumps({"content": content, "tags": [tag]}).encode()
+    return Write("POST", f"memories/{tag}", body, content.encode(), path="/api/v1/memories")
+
+
+def delete_memory(victim: Victim) -> Write:
+    write = store_memory(victim)
+    answer = victim.send(write)
+    assert answer is not None
+    assert answer.status == 201, answer
+    path = f"/api/v1/memories/{answer.json['memory_id']}"
+    return Write("DELETE", write.name, None, b"", path=f"{path}?workspace_id={victim.mine.workspace_id}")
+
+
+def set_state(victim: Victim) -> Write:
+    body = json.dumps({"count": victim.next(), "filler": os.urandom(2_000).hex()}).encode()
+    return Write("PUT", "state/key", body, body, path="/api/v1/state/keys/key")
+
+
+def say_in_room(victim: Victim) -> Write:
+    message = f"message {victim.next()}"
+    body = json.dumps({"message": message}).encode()
+    return Write("POST", f"messages/{message}", body, message.encode(), path="/api/v1/rooms/r/messages")
+
+
 Kind = Callable[[Victim], Write]
 KINDS: list[Kind] = [
     create_document, replace_document, replace_overview, delete_document, create_session, replace_session, grow_session,
+    store_memory, delete_memory, set_state, say_in_room,
+]  # fmt: skip
+JOURNALLED = (create_document, store_memory)
+"""The others of their kind share its second half, which comes about a second later."""
+SYNCED: list[Kind] = [
+    replace_document, create_session, replace_session, grow_session, store_memory, delete_memory, set_state,
+    say_in_room,
 ]  # fmt: skip
 
 
@@ -235,7 +303,47 @@ def test_an_fsync_that_fails_fails_the_write_and_leaves_the_old_or_the_new_state
         assert check(victim.root, victim.server.env) == []
         return f"{refused} failing fsyncs, each refused the write; old or new, nothing left over"
 
-    for_each_kind(tmp_path, [replace_document, create_session, replace_session, grow_session], sweep)
+    for_each_kind(tmp_path, SYNCED, sweep)
+
+
+@pytest.mark.spec("STORE-2", "STORE-5", "HTTP-7")
+@pytest.mark.parametrize("fault", ["EIO", "ENOSPC"])
+def test_any_call_of_a_write_that_fails_refuses_it_in_words_and_leaves_the_old_or_the_new_state(
+    tmp_path: Path, fault: str
+) -> None:
+    def sweep(victim: Victim, kind: Kind) -> str:
+        trace = victim.root.parent / "trace"
+        calls = tuple(call for call in FILE_CALLS if call != "write")  # the event loop's own wake-ups are writes
+        write = kind(victim)
+        quiet(victim)
+        with Traced(victim.server.process.pid, trace, calls) as dry_run:
+            assert victim.send(write) is not None
+        refused = failures = 0
+        for call, count in sorted(dry_run.counts().items()):
+            for n in crash_points(call, count):
+                write = kind(victim)
+                quiet(victim)
+                with Injection(victim.server.process.pid, trace, (call,), f"error={fault}", n) as injection:
+                    answer = victim.send(write)
+                    failures += bool(injection.failed())
+                assert answer is not None, (call, n, victim.server.shown())
+                if answer.status >= 300:
+                    refused += 1
+                    assert (answer.status, answer.code) in REFUSED, (call, n, answer)
+                    assert answer.json["message"] != UNEXPECTED, (call, n, victim.server.shown())
+                victim.look()
+                again = victim.send(kind(victim))  # without a restart
+                assert again is not None
+                assert again.status < 300, (call, n, again, victim.server.shown())
+        assert failures
+        quiet(victim)
+        victim.restart()
+        assert leftovers(victim.root) == []
+        victim.look()
+        assert check(victim.root, victim.server.env) == []
+        return f"{failures} calls failed with {fault}, {refused} refused the write; old or new, nothing left over"
+
+    for_each_kind(tmp_path, KINDS if FULL else [replace_document, store_memory], sweep)
 
 
 @pytest.mark.spec("STORE-3", "STORE-4")
@@ -275,7 +383,7 @@ def test_a_file_whose_fsync_failed_later_is_written_anew_before_the_journal_forg
 def test_a_crash_at_any_call_of_a_write_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
     def sweep(victim: Victim, kind: Kind) -> str:
         trace = victim.root.parent / "trace"
-        has_journal = kind is create_document  # the others share its second half, which comes about a second later
+        has_journal = kind in JOURNALLED
         write = kind(victim)
         quiet(victim)
         with Traced(victim.server.process.pid, trace, FILE_CALLS) as dry_run:
@@ -301,7 +409,7 @@ def test_a_crash_at_any_call_of_a_write_leaves_the_old_or_the_new_state(tmp_path
         assert check(victim.root, victim.server.env) == []
         return f"{crashes} crashes, one at each call: old or new, nothing left over"
 
-    for_each_kind(tmp_path, KINDS, sweep)
+    for_each_kind(tmp_path, KINDS if FULL else [*KINDS[:7], store_memory, set_state], sweep)
 
 
 def crash_points(call: str, count: int) -> Iterable[int]:

@@ -24,13 +24,15 @@ def check_state(state: StateFile, registered: Collection[str] | None = None) -> 
             continue
         yield error(WHERE, f"row {row} of {table} has no {parent}", BACKUP)
     (version,) = state.row("PRAGMA user_version")
-    if version != SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         yield error(
             WHERE,
-            f"has schema {version}, this version reads {SCHEMA_VERSION}",
+            f"has schema {version}, this version reads up to {SCHEMA_VERSION}",
             "Check it with the version that wrote it",
         )
         return
+    if version < SCHEMA_VERSION:
+        yield info(WHERE, f"has schema {version}, not yet {SCHEMA_VERSION}", "The next start brings it up to date")
     yield from _feed(state)
     yield from _counts(state)
     yield from check_shared(state, registered)

@@ -6,6 +6,7 @@ Every thread reads through a connection of its own and never waits for the write
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -17,7 +18,19 @@ from typing import Any
 from federated_memory.errors import FederatedMemoryError, StorageFull, Unavailable, UnsupportedFormat
 from federated_memory.names import fold
 
-SCHEMA_VERSION = 1
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 2
+_STEPS = {
+    # Memories had a row in this index that nothing asked for, and their subject stood in two tables.
+    1: (
+        "DROP INDEX documents_folded",
+        "CREATE INDEX documents_folded ON documents (workspace_id, kind, folded) WHERE deleted = 0 AND folded <> ''",
+        "UPDATE documents SET folded = '', title = '' WHERE kind IN ('memory', 'tombstone')",
+    )
+}
+"""Schema → what makes the next one of it: in one transaction, nothing that is known only here is lost by it, and what
+is asked of either works with both, so that a full disk only puts it off."""
 _LOG_PAGES = 16_000
 """About 64 MB: `checkpoint` empties the log long before; this is for when it cannot run."""
 _SCRUB_TRIES = 30
@@ -78,6 +91,16 @@ class Database:
             )
         if version == 0:
             self._writer.executescript(f"BEGIN;{_SCHEMA};PRAGMA user_version={SCHEMA_VERSION};COMMIT")
+            return
+        for number in range(version, SCHEMA_VERSION):
+            try:
+                with self.transaction(tells=False) as transaction:
+                    for statement in _STEPS[number]:
+                        transaction.execute(statement)
+                    transaction.execute(f"PRAGMA user_version={number + 1}")
+            except (StorageFull, Unavailable) as error:
+                logger.warning("state is not brought up to date yet", extra={"schema": number, "reason": str(error)})
+                return
 
     def close(self) -> None:
         with self._write_lock:
