@@ -30,6 +30,7 @@ from federated_memory.service.results import (
 from federated_memory.service.secrets import ensure_no_secret
 from federated_memory.store.document import OVERVIEW, Key
 from federated_memory.store.registry import Workspace
+from federated_memory.store.scan import KNOWLEDGE
 
 _MAX_DIFF_BYTES = 2 * 1024**2
 
@@ -47,7 +48,7 @@ class Knowledge:
         workspace = self._reader(caller, workspace_id)
         key = decode_cursor(cursor, "documents", str)
         after = str(key[0]) if key else ""
-        self._core.scan.workspace(workspace.workspace_id)
+        self._core.scan.workspace(workspace.workspace_id, KNOWLEDGE)
         found = [
             document
             for document in self._core.documents.list(workspace.workspace_id)

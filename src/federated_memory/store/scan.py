@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import get_args
 
@@ -17,24 +17,28 @@ from federated_memory.store.root import Root
 
 logger = logging.getLogger(__name__)
 
+ALL_KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
+KNOWLEDGE: tuple[DocumentKind, ...] = ("knowledge",)
+
 
 class Scan:
     def __init__(self, root: Root, documents: Documents) -> None:
         self._root = root
         self._documents = documents
 
-    def workspace(self, workspace_id: WorkspaceId) -> int:
+    def workspace(self, workspace_id: WorkspaceId, kinds: Collection[DocumentKind] = ALL_KINDS) -> int:
         """Bring what is known of a workspace's documents up to its files; returns how many differed.
 
-        One stat per file; only files whose size, time or inode changed are read.
+        One stat per file of these kinds (memories may be a million); only those whose size, time or inode changed are
+        read.
         """
         known = {
             (document.key.kind, document.key.path): document.stamp
-            for kind in get_args(DocumentKind)
+            for kind in kinds
             for document in self._documents.list(workspace_id, kind)
         }
         differing: list[Key] = []
-        for key, stamp in files_of(self._root, workspace_id):
+        for key, stamp in files_of(self._root, workspace_id, kinds):
             if known.pop((key.kind, key.path), None) != stamp:
                 differing.append(key)
         differing += [Key(workspace_id, kind, path) for kind, path in known]
@@ -46,24 +50,30 @@ class Scan:
         return len(differing)
 
 
-def files_of(root: Root, workspace_id: WorkspaceId) -> Iterator[tuple[Key, str]]:
-    """Every document that a workspace's files make, with the stamp of its file; names that are not legal are left
-    out."""
+def files_of(
+    root: Root, workspace_id: WorkspaceId, kinds: Collection[DocumentKind] = ALL_KINDS
+) -> Iterator[tuple[Key, str]]:
+    """Every document of these kinds that a workspace's files make, with the stamp of its file; names that are not legal
+    are left out."""
     try:
         workspace = root.workspace_folder(workspace_id)
     except FileNotFoundError:
         return
     with workspace:
-        with suppress(FileNotFoundError):
-            yield Key(workspace_id, "overview", OVERVIEW), stamp_of(workspace.stat(OVERVIEW))
-        with suppress(FileNotFoundError, NotRegular), workspace.folder("knowledge") as knowledge:
-            for path, stamp in walk(knowledge):
-                if not document_path_problem(path):
-                    yield Key(workspace_id, "knowledge", DocumentPath(path)), stamp
-        yield from _memories(workspace_id, workspace)
+        if "overview" in kinds:
+            with suppress(FileNotFoundError):
+                yield Key(workspace_id, "overview", OVERVIEW), stamp_of(workspace.stat(OVERVIEW))
+        if "knowledge" in kinds:
+            with suppress(FileNotFoundError, NotRegular), workspace.folder("knowledge") as knowledge:
+                for path, stamp in walk(knowledge):
+                    if not document_path_problem(path):
+                        yield Key(workspace_id, "knowledge", DocumentPath(path)), stamp
+        if "memory" in kinds or "tombstone" in kinds:
+            yield from _memories(workspace_id, workspace)
 
 
 def _memories(workspace_id: WorkspaceId, workspace: Folder) -> Iterator[tuple[Key, str]]:
+    """With what is left of those that were deleted."""
     with suppress(FileNotFoundError, NotRegular), workspace.folder("memories") as memories:
         for path, stamp in walk(memories):
             if memory_id_of(path):
