@@ -64,6 +64,8 @@ def suites(soak_minutes: float, scale_unit: float) -> list[Suite]:
         tests("backup disk, client disk", "tests/fault/test_backup.py", "tests/fault/test_client_full_disk.py"),
         tests("links swapped in", "tests/fault/test_symlink_race.py"),
         tests("fuzz of tools and routes", "tests/contract/test_fuzz.py"),
+        tests("described routes", "tests/fault/test_described_routes.py"),
+        tests("fuzz of parsers", "tests/fault/test_fuzzing.py"),
         tests("hostile names", "tests/contract/test_hostile_names.py"),
         tests("framing", "tests/contract/test_framing.py", "tests/contract/test_canaries.py"),
         tests("rights", "tests/contract/test_permissions.py"),

@@ -28,7 +28,9 @@ from federated_memory.web.long_calls import LongCalls
 from federated_memory.web.memories import MemoryRoutes
 from federated_memory.web.metrics import metrics_route
 from federated_memory.web.observed import Observed
+from federated_memory.web.openapi.document import openapi_route
 from federated_memory.web.problems import ERROR_HANDLERS
+from federated_memory.web.refusals import PlainRefusals
 from federated_memory.web.rooms import RoomRoutes
 from federated_memory.web.routes import Routes
 from federated_memory.web.state import StateRoutes
@@ -84,6 +86,7 @@ def build_app(services: Services) -> App:
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
             metrics_route(observer),
+            openapi_route(),
             *Site(services).all(),
         ],
         exception_handlers=ERROR_HANDLERS,
@@ -94,7 +97,7 @@ def build_app(services: Services) -> App:
 
 
 def _with_streams(route: BaseRoute, server: MemoryServer) -> BaseRoute:
-    """The MCP endpoint, whose long calls are answered by a stream."""
+    """The MCP endpoint, whose long calls are answered by a stream, and whose refusals quote nothing."""
     if isinstance(route, Route):
-        route.app = LongCalls(route.app, server.long_tools)
+        route.app = LongCalls(PlainRefusals(route.app), server.long_tools)
     return route

@@ -211,6 +211,8 @@ def slug(text: str) -> str:
         return plain
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     head = plain[: SLUG_CHARACTERS - 7].rstrip("-.")
+    if _is_windows_device(head):
+        head = head.replace(".", "-")  # Windows looks at what stands before the first dot
     return f"{head}-{digest}" if head else digest
 
 

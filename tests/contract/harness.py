@@ -144,7 +144,7 @@ class Server:
             self.services: Services = open_services(self.settings)
             exits.callback(close_services, self.services)
             self.services.core.tokens.add_fixed("control", "admin", ADMIN_TOKEN)
-            built = build_app(self.services)
+            self.built = built = build_app(self.services)
             self.streams = built.streams
             self.asgi: Asgi = self._recorded(built.asgi)
             exits.enter_context(self.portal.wrap_async_context_manager(_running(built.asgi)))

@@ -151,6 +151,33 @@ def test_no_arguments_make_a_tool_fail(
     assert shared.errors == []
 
 
+ENVELOPE = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.just("2.0") | ANYTHING, "id": st.just(1) | ANYTHING,
+        "method": st.sampled_from(["tools/call", "tools/list", "initialize", "resources/read", "ping"]) | ANYTHING,
+        "params": st.fixed_dictionaries({"name": st.just("get_overview"), "arguments": ANYTHING}) | ANYTHING,
+        "result": ANYTHING, "error": ANYTHING, "canary": st.just("canary-5b1f"),
+    },
+)  # fmt: skip
+"""JSON-RPC, and what looks like it."""
+
+
+@pytest.mark.spec("ERR-2", "TOOL-5")
+@given(data=st.data())
+@FUZZED
+def test_no_message_makes_the_endpoint_fail_or_quote_it(shared: Server, wires: list[Wire], data: st.DataObject) -> None:
+    sent = data.draw(ENVELOPE.map(json.dumps) | ANYTHING.map(json.dumps) | st.text(max_size=20))
+
+    reply = data.draw(st.sampled_from(wires)).send(sent.encode("utf-8", "surrogatepass"))
+
+    text = reply.body.decode("utf-8", "replace")
+    assert reply.status in (200, 202, 400, 404), reply
+    assert not INSIDES.search(text), text[:500]
+    assert "canary-5b1f" not in text
+    assert shared.errors == []
+
+
 WAITING = {"timeout_seconds", "wait_seconds"}
 """How long a call may wait for others, which nobody does here."""
 ROUTE_NAMES = {
@@ -216,5 +243,5 @@ def quoted(text: str) -> str:
 
 
 def test_the_number_of_what_was_tried_is_told() -> None:
-    """Both of the above run so many; what they find fails them."""
-    tally("fuzz", trials=2 * EXAMPLES)
+    """All of the above run so many; what they find fails them."""
+    tally("fuzz", trials=3 * EXAMPLES)

@@ -27,6 +27,7 @@ from federated_memory.store.changes import Actor
 from federated_memory.store.memory_file import Memory
 from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.memories import MemoryRoutes
+from federated_memory.web.openapi.document import openapi_route
 from federated_memory.web.routes import Routes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Home, Http, Server, Wire
 
@@ -117,6 +118,7 @@ POST /memories/delete           401 401 401 401 | F   F   F   F   F   F   | F   
 GET /project-aliases            401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 PUT /project-aliases            401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /flags                      401 401 401 401 | B   B   B   B   B   B   | B   B   B   B   B   | B   B   B
+GET /openapi.json               401 401 401 401 | B   B   B   B   B   B   | B   B   B   B   B   | B   B   B
 GET /status                     401 401 401 401 | F   F   F   F   F   F   | F   F   F   F   F   | F   ok  ok
 GET /nothing                    401 401 401 401 | 404 404 404 404 404 404 | 404 404 404 404 404 | 404 404 404
 """
@@ -430,7 +432,7 @@ def test_the_table_has_every_tool_and_every_route(shared: Server) -> None:
     served = {
         (method, route.path.removeprefix("/api/v1"))
         for kind in (Routes, EnrolRoutes, MemoryRoutes)
-        for route in kind(shared.services).all()
+        for route in (*kind(shared.services).all(), openapi_route())
         for method in route.methods or ()
     }
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from federated_memory.client import AsyncMemoryClient, MemoryClient, Write
-from federated_memory.errors import Conflict, Forbidden, InvalidArgument, NotBound, NotFound, Unavailable
+from federated_memory.errors import Conflict, Forbidden, InvalidArgument, NotBound, NotFound, RateLimited, Unavailable
 from tests.e2e.conftest import PATIENCE_SECONDS, RunningServer, start_server, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -266,3 +266,28 @@ def test_the_four_agents_of_the_example_work_together(server: RunningServer) -> 
     assert all(
         f"# {question}" in done.stdout for question in ("How is this project built?", "Where are sessions kept?")
     )
+
+
+@pytest.mark.spec("RATE-2")
+def test_a_client_that_is_too_fast_waits_as_it_is_told(serve: Callable[..., RunningServer]) -> None:
+    calls = 53  # three more than five a second bring at once
+    server = serve(MEMORY_REQUESTS_PER_SECOND="5")
+    with MemoryClient(server.url, server.ai_token) as memory:
+        assert [memory.state.get("none").exists for _ in range(calls)] == [False] * calls
+    with MemoryClient(server.url, server.ai_token, timeout_seconds=0.5) as impatient:
+        told = [_told(lambda: impatient.state.get("none")) for _ in range(20)]
+    assert "RateLimited" in told
+
+    async def together() -> list[bool]:
+        async with AsyncMemoryClient(server.url, server.ai_token) as memory:
+            return [(await memory.state.get("none")).exists for _ in range(10)]
+
+    assert asyncio.run(together()) == [False] * 10
+
+
+def _told(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except RateLimited as error:
+        return type(error).__name__
+    return "ok"

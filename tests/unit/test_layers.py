@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "federated_memory"
 # From the top: a module may import from layers below its own, and from its own package.
 LAYERS: list[set[str]] = [
     {"__main__"},
+    {"start"},
     {"cli"},
     {"asgi"},
     {"pages"},

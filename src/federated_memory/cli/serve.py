@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -52,6 +53,7 @@ def run(_: argparse.Namespace) -> int:
         with _control_file(services, url):
             _greet(services, url, made)
             app = build_app(services)
+            _collect_what_is_new()
             if not stop.is_asked:
                 _serve(app, listeners, stop)
     finally:
@@ -71,6 +73,12 @@ class _Stop:
 
     def _ask(self, *_: object) -> None:
         self.is_asked = True
+
+
+def _collect_what_is_new() -> None:
+    """What was loaded stays: looking through it again and again would be most of what collecting costs."""
+    gc.freeze()
+    gc.set_threshold(700, 10, 10)  # Python's own; `start` had raised it
 
 
 def _ensure_safe_tokens(settings: Settings) -> None:

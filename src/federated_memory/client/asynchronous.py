@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from federated_memory.client import collaboration, groups
-from federated_memory.client.calls import Answer, AsyncGroup, Call, error_of, nothing
+from federated_memory.client.calls import Answer, AsyncGroup, Call, error_of, nothing, pause_seconds
 from federated_memory.client.connection import DEFAULT_TIMEOUT_SECONDS, endpoint, http_options
 from federated_memory.client.events import SILENCE_SECONDS, ChangeEvent, Progress
 from federated_memory.client.synchronous import unreachable
@@ -126,6 +126,15 @@ class AsyncMemoryClient:
         await self.close()
 
     async def _run(self, call: Call[T]) -> T:
+        left_seconds = self._timeout_seconds
+        while (pause := pause_seconds(call, answer := await self._sent(call), left_seconds)) is not None:
+            left_seconds -= pause
+            await asyncio.sleep(pause)
+        if answer.status >= 300:
+            raise error_of(answer)
+        return call.parse(answer)
+
+    async def _sent(self, call: Call[Any]) -> Answer:
         timeout = httpx2.Timeout(self._timeout_seconds + call.wait_seconds)
         try:
             response = await self._http.request(
@@ -134,10 +143,7 @@ class AsyncMemoryClient:
             )  # fmt: skip
         except httpx2.HTTPError as error:
             raise unreachable(error) from error
-        answer = Answer(response.status_code, response.headers, response.content)
-        if answer.status >= 300:
-            raise error_of(answer)
-        return call.parse(answer)
+        return Answer(response.status_code, response.headers, response.content)
 
     @contextlib.asynccontextmanager
     async def _stream(self, call: Call[Any], params: Any = None, timeout: Any = None) -> AsyncIterator[httpx2.Response]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from federated_memory.client import collaboration, groups
-from federated_memory.client.calls import Answer, Call, SyncGroup, error_of, nothing
+from federated_memory.client.calls import Answer, Call, SyncGroup, error_of, nothing, pause_seconds
 from federated_memory.client.connection import DEFAULT_TIMEOUT_SECONDS, endpoint, http_options
 from federated_memory.client.events import SILENCE_SECONDS, ChangeEvent, Progress
 from federated_memory.errors import FederatedMemoryError, Unavailable
@@ -124,6 +125,15 @@ class MemoryClient:
         self.close()
 
     def _run(self, call: Call[T]) -> T:
+        left_seconds = self._timeout_seconds
+        while (pause := pause_seconds(call, answer := self._sent(call), left_seconds)) is not None:
+            left_seconds -= pause
+            time.sleep(pause)
+        if answer.status >= 300:
+            raise error_of(answer)
+        return call.parse(answer)
+
+    def _sent(self, call: Call[Any]) -> Answer:
         timeout = httpx2.Timeout(self._timeout_seconds + call.wait_seconds)
         try:
             response = self._http.request(
@@ -132,10 +142,7 @@ class MemoryClient:
             )  # fmt: skip
         except httpx2.HTTPError as error:
             raise unreachable(error) from error
-        answer = Answer(response.status_code, response.headers, response.content)
-        if answer.status >= 300:
-            raise error_of(answer)
-        return call.parse(answer)
+        return Answer(response.status_code, response.headers, response.content)
 
     @contextlib.contextmanager
     def _stream(self, call: Call[Any], params: Any = None, timeout: Any = None) -> Iterator[httpx2.Response]:

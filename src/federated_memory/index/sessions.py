@@ -133,7 +133,7 @@ class SessionReading:
     def _describe(self, writing: Writing, source: int, agent: str, etag: str) -> int:
         archive = self._archive
         days = writing.days(source) if source else ""
-        facts = f"{archive.workspace_id} {archive.cwd} {agent} {days}"
+        facts = f"{archive.cwd} {agent} {days}"
         return writing.describe(
             Described(
                 archive.workspace_id, "session", archive.session_id, etag, archive.title, archive.started_at,

@@ -138,7 +138,7 @@ class Corpus:
             yield from self._only
             return
         for workspace_id in self._workspace_ids:
-            for key, _ in files_of(self._root, workspace_id, self._kinds):
+            for key, _ in files_of(self._root, workspace_id):
                 if key.kind in self._kinds and (self._shows is None or self._shows(workspace_id, key.kind, key.path)):
                     yield key
 

@@ -32,7 +32,6 @@ from federated_memory.store.archive import Archive, Archives, Upload
 from federated_memory.store.document import Key
 from federated_memory.store.inflate import InflateLimits, Inflater, inflater
 from federated_memory.store.registry import Workspace
-from federated_memory.store.scan import KNOWLEDGE
 from federated_memory.transcripts import Reader, read_turns, reader_of
 
 _BATCH_LINES, _BATCH_BYTES = 64, 4 * 1024**2
@@ -283,7 +282,7 @@ class Sessions:
         """
         workspace = self._core.policy.reader(caller, parse_workspace_id(workspace_id))
         knowledge, sessions = _plan_of(wanted)
-        self._core.scan.workspace(workspace.workspace_id, KNOWLEDGE)
+        self._core.scan.workspace(workspace.workspace_id, ["knowledge"])
         differing = []
         for path, digest in knowledge.items():
             document = self._core.documents.find(Key(workspace.workspace_id, "knowledge", parse_document_path(path)))

@@ -11,6 +11,10 @@ GZIP_WINDOW = 31
 
 HEADER_BYTES = 4
 
+_UNUSUAL_FLAGS = 0b1110_0010
+"""Of a header: a checksum of its own, which ISA-L 2.31 misreads when it comes in pieces, and the reserved flags, which
+it takes though RFC 1952 says to refuse them, as `zcat` does."""
+
 GZIP_MAGIC = b"\x1f\x8b"
 """What every member begins with."""
 
@@ -57,9 +61,8 @@ deflate: Callable[[bytes | memoryview], bytes] = _zlib_deflate if _isal is None 
 
 def inflating(header: bytes = b"") -> Inflating:
     """A decoder of one gzip member; of a member from elsewhere, tell its first `HEADER_BYTES`."""
-    # ISA-L 2.31 misreads a header with a checksum of its own when it comes in pieces. Hardly anybody writes one.
-    has_header_checksum = len(header) > 3 and header[3] & 2
-    decoder: Inflating = (zlib if _isal is None or has_header_checksum else _isal).decompressobj(GZIP_WINDOW)
+    is_unusual = len(header) > 3 and header[3] & _UNUSUAL_FLAGS
+    decoder: Inflating = (zlib if _isal is None or is_unusual else _isal).decompressobj(GZIP_WINDOW)
     return decoder
 
 

@@ -17,8 +17,10 @@ from federated_memory.store.root import Root
 
 logger = logging.getLogger(__name__)
 
-ALL_KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
-KNOWLEDGE: tuple[DocumentKind, ...] = ("knowledge",)
+EVERY_KIND: tuple[DocumentKind, ...] = get_args(DocumentKind)
+_FOLDERS: tuple[tuple[DocumentKind, tuple[str, ...]], ...] = (
+    ("knowledge", ("knowledge",)), ("memory", ("memories",)), ("tombstone", ("memories", ".tombstones")),
+)  # fmt: skip
 
 
 class Scan:
@@ -26,22 +28,18 @@ class Scan:
         self._root = root
         self._documents = documents
 
-    def workspace(self, workspace_id: WorkspaceId, kinds: Collection[DocumentKind] = ALL_KINDS) -> int:
-        """Bring what is known of a workspace's documents up to its files; returns how many differed.
+    def workspace(self, workspace_id: WorkspaceId, kinds: Collection[DocumentKind] = EVERY_KIND) -> int:
+        """Bring what is known of a workspace's documents, or those of some kinds, up to its files; returns how many
+        differed.
 
-        One stat per file of these kinds (memories may be a million); only those whose size, time or inode changed are
-        read.
+        One stat per file; only files whose size, time or inode changed are read.
         """
-        known = {
-            (document.key.kind, document.key.path): document.stamp
-            for kind in kinds
-            for document in self._documents.list(workspace_id, kind)
-        }
+        known = self._documents.stamps(workspace_id, kinds)
         differing: list[Key] = []
-        for key, stamp in files_of(self._root, workspace_id, kinds):
-            if known.pop((key.kind, key.path), None) != stamp:
-                differing.append(key)
-        differing += [Key(workspace_id, kind, path) for kind, path in known]
+        for kind, path, stamp in _stamped(self._root, workspace_id, kinds):
+            if known.pop((kind, path), None) != stamp and _is_legal(kind, path):
+                differing.append(Key(workspace_id, kind, DocumentPath(path)))
+        differing += [Key(workspace_id, kind, DocumentPath(path)) for kind, path in known]
         for key in differing:
             with suppress(TooLarge):  # not served; `check` reports it
                 self._documents.observe(key)
@@ -50,11 +48,26 @@ class Scan:
         return len(differing)
 
 
-def files_of(
-    root: Root, workspace_id: WorkspaceId, kinds: Collection[DocumentKind] = ALL_KINDS
-) -> Iterator[tuple[Key, str]]:
-    """Every document of these kinds that a workspace's files make, with the stamp of its file; names that are not legal
-    are left out."""
+def files_of(root: Root, workspace_id: WorkspaceId) -> Iterator[tuple[Key, str]]:
+    """Every document that a workspace's files make, with the stamp of its file; names that are not legal are left
+    out."""
+    for kind, path, stamp in _stamped(root, workspace_id, EVERY_KIND):
+        if _is_legal(kind, path):
+            yield Key(workspace_id, kind, DocumentPath(path)), stamp
+
+
+def _is_legal(kind: DocumentKind, path: str) -> bool:
+    if kind == "knowledge":
+        return not document_path_problem(path)
+    if kind == "overview":
+        return True
+    return bool(memory_id_of(path) if kind == "memory" else tombstone_id_of(path))
+
+
+def _stamped(
+    root: Root, workspace_id: WorkspaceId, kinds: Collection[DocumentKind]
+) -> Iterator[tuple[DocumentKind, str, str]]:
+    """Kind, path and stamp of every file where documents of these kinds are, whatever its name."""
     try:
         workspace = root.workspace_folder(workspace_id)
     except FileNotFoundError:
@@ -62,26 +75,12 @@ def files_of(
     with workspace:
         if "overview" in kinds:
             with suppress(FileNotFoundError):
-                yield Key(workspace_id, "overview", OVERVIEW), stamp_of(workspace.stat(OVERVIEW))
-        if "knowledge" in kinds:
-            with suppress(FileNotFoundError, NotRegular), workspace.folder("knowledge") as knowledge:
-                for path, stamp in walk(knowledge):
-                    if not document_path_problem(path):
-                        yield Key(workspace_id, "knowledge", DocumentPath(path)), stamp
-        if "memory" in kinds or "tombstone" in kinds:
-            yield from _memories(workspace_id, workspace)
-
-
-def _memories(workspace_id: WorkspaceId, workspace: Folder) -> Iterator[tuple[Key, str]]:
-    """With what is left of those that were deleted."""
-    with suppress(FileNotFoundError, NotRegular), workspace.folder("memories") as memories:
-        for path, stamp in walk(memories):
-            if memory_id_of(path):
-                yield Key(workspace_id, "memory", DocumentPath(path)), stamp
-        with suppress(FileNotFoundError, NotRegular), memories.folder(".tombstones") as tombstones:
-            for path, stamp in walk(tombstones):
-                if tombstone_id_of(path):
-                    yield Key(workspace_id, "tombstone", DocumentPath(path)), stamp
+                yield "overview", OVERVIEW, stamp_of(workspace.stat(OVERVIEW))
+        for kind, names in _FOLDERS:
+            if kind in kinds:
+                with suppress(FileNotFoundError, NotRegular), workspace.folder(*names) as folder:
+                    for path, stamp in walk(folder):
+                        yield kind, path, stamp
 
 
 def drop_unfinished(root: Root) -> int:

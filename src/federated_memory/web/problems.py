@@ -8,6 +8,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from federated_memory import boundary
 from federated_memory.errors import Conflict, FederatedMemoryError, InvalidArgument, NotFound, Unavailable
@@ -55,10 +56,23 @@ async def on_error(request: Request, error: Exception) -> Response:
             return problem(InvalidArgument("The client went away in the middle of the body", hint="Send it again"))
         case HTTPException(status_code=404):
             return problem(NotFound("No such route", hint="See docs/http.md"))
+        case HTTPException(status_code=405):
+            refused = InvalidArgument("This route does not take this method", hint="See docs/http.md")
+            return problem(refused, 405, allow=", ".join(_methods_of(request)))
         case HTTPException():
             refused = InvalidArgument(f"This route does not do that ({error.detail})", hint="See docs/http.md")
             return problem(refused, error.status_code, **{key.lower(): v for key, v in (error.headers or {}).items()})
     return problem(boundary.understood(error))
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Those of all routes of the path; Starlette names those of the first one only (RFC 9110, section 10.2.1)."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 _HANDLED = (FederatedMemoryError, BodyStalled, ClientDisconnect, HTTPException, Exception)

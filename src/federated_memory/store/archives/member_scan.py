@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from federated_memory.fs import Folder
 from federated_memory.store.archives.edges import Edges
-from federated_memory.store.gzip_codec import CodecError, Inflating, inflating
+from federated_memory.store.gzip_codec import HEADER_BYTES, CodecError, Inflating, inflating
 from federated_memory.store.members import LONGEST_MEMBER_BYTES, Digest, Member
 
 _PIECE_BYTES = 256 * 1024
@@ -92,7 +92,9 @@ class _Scan:
         """Take in one member that begins with `data`; returns the bytes read past its end."""
         found = self._found
         newlines, raw_bytes, last = self._newlines, found.raw_bytes, self._last
-        decoder = inflating()
+        while len(data) < HEADER_BYTES and (more := self._read()):
+            data += more
+        decoder = inflating(data)
         try:
             while not decoder.eof:
                 if not data and not (data := self._read()):
