@@ -66,6 +66,7 @@ def suites(soak_minutes: float) -> list[Suite]:
         tests("fuzz of parsers", "tests/fault/test_fuzzing.py"),
         tests("hostile names", "tests/contract/test_hostile_names.py"),
         tests("framing", "tests/contract/test_framing.py", "tests/contract/test_canaries.py"),
+        tests("rights, kills and starts", "tests/fault/test_rights_machine.py"),
         tests("rights", "tests/contract/test_permissions.py"),
         tests("hostile HTTP", "tests/e2e/test_hostile_http.py"),
         tests("Debian and Ubuntu", "tests/e2e/test_deploy_install.py", MEMORY_E2E_SYSTEMS="all"),
