@@ -1,6 +1,6 @@
 """The long suites, one after the other, and one table of what they tried and found.
 
-    python -m scripts.nightly                     everything, about two hours
+    python -m scripts.nightly                     everything, some four hours
     python -m scripts.nightly --only "kill*" --only fuzz
     python -m scripts.nightly --soak-minutes 5
 
@@ -64,7 +64,7 @@ def suites(soak_minutes: float) -> list[Suite]:
         tests("fuzz of tools and routes", "tests/contract/test_fuzz.py"),
         tests("described routes", "tests/fault/test_described_routes.py"),
         tests("fuzz of parsers", "tests/fault/test_fuzzing.py"),
-        tests("hostile names", "tests/contract/test_hostile_names.py"),
+        tests("hostile names", "tests/contract/test_hostile_names.py", "tests/contract/test_names_everywhere.py"),
         tests("framing", "tests/contract/test_framing.py", "tests/contract/test_canaries.py"),
         tests("rights, kills and starts", "tests/fault/test_rights_machine.py"),
         tests("rights", "tests/contract/test_permissions.py"),
