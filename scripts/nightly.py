@@ -1,6 +1,6 @@
 """The long suites, one after the other, and one table of what they tried and found.
 
-    python -m scripts.nightly                     everything, about three hours
+    python -m scripts.nightly                     everything, some four hours
     python -m scripts.nightly --only "kill*" --only fuzz
     python -m scripts.nightly --soak-minutes 5
 
@@ -66,8 +66,9 @@ def suites(soak_minutes: float, scale_unit: float) -> list[Suite]:
         tests("fuzz of tools and routes", "tests/contract/test_fuzz.py"),
         tests("described routes", "tests/fault/test_described_routes.py"),
         tests("fuzz of parsers", "tests/fault/test_fuzzing.py"),
-        tests("hostile names", "tests/contract/test_hostile_names.py"),
+        tests("hostile names", "tests/contract/test_hostile_names.py", "tests/contract/test_names_everywhere.py"),
         tests("framing", "tests/contract/test_framing.py", "tests/contract/test_canaries.py"),
+        tests("rights, kills and starts", "tests/fault/test_rights_machine.py"),
         tests("rights", "tests/contract/test_permissions.py"),
         tests("hostile HTTP", "tests/e2e/test_hostile_http.py"),
         tests("Debian and Ubuntu", "tests/e2e/test_deploy_install.py", MEMORY_E2E_SYSTEMS="all"),
