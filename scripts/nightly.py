@@ -69,6 +69,7 @@ def suites(soak_minutes: float) -> list[Suite]:
         tests("rights, kills and starts", "tests/fault/test_rights_machine.py"),
         tests("rights", "tests/contract/test_permissions.py"),
         tests("hostile HTTP", "tests/e2e/test_hostile_http.py"),
+        tests("denial of service", "tests/fault/test_denial.py"),
         tests("Debian and Ubuntu", "tests/e2e/test_deploy_install.py", MEMORY_E2E_SYSTEMS="all"),
         tests(
             "other agents", "tests/e2e/test_other_agents.py", "tests/e2e/test_client_install_agents.py",
