@@ -65,7 +65,10 @@ def suites(soak_minutes: float) -> list[Suite]:
         tests("described routes", "tests/fault/test_described_routes.py"),
         tests("fuzz of parsers", "tests/fault/test_fuzzing.py"),
         tests("hostile names", "tests/contract/test_hostile_names.py", "tests/contract/test_names_everywhere.py"),
-        tests("framing", "tests/contract/test_framing.py", "tests/contract/test_canaries.py"),
+        tests(
+            "framing", "tests/contract/test_framing.py", "tests/contract/test_framing_everywhere.py",
+            "tests/contract/test_framing_pages.py", "tests/contract/test_canaries.py",
+        ),
         tests("rights, kills and starts", "tests/fault/test_rights_machine.py"),
         tests("rights", "tests/contract/test_permissions.py"),
         tests("hostile HTTP", "tests/e2e/test_hostile_http.py"),
