@@ -12,6 +12,8 @@
 #   --root DIR             where the memory lives (/data/memory)
 #   --backups DIR          where the nightly backup goes (/var/backups/mcp-memory)
 #   --port, --https-port, --http-port NUMBER     8000 (loopback), 7443, 7444
+#   --upstream port|unix   how nginx reaches the server: its port (as it is without this), or a socket file, and the server
+#                          then has no network at all
 #   --http-listen ADDRESS  plain HTTP on a VPN's address; tokens travel unencrypted, so only loopback by default
 #   --wheel FILE           the server (else ../dist/*.whl, else it is built from this checkout)
 #   --wheels DIR           dependencies from a folder instead of the network; still checked against their hashes
@@ -26,7 +28,7 @@ declare -A option=()
 addresses=()
 while (($#)); do
     case $1 in
-    --name | --machine | --certificate | --key | --root | --backups | --port | --https-port | --http-port | --http-listen | --wheel | --wheels)
+    --name | --machine | --certificate | --key | --root | --backups | --port | --https-port | --http-port | --http-listen | --upstream | --wheel | --wheels)
         (($# > 1)) || fail "$1 needs a value"
         option[${1#--}]=$2
         [[ $1 != --name && $1 != --https-port ]] || option[origin]=1
@@ -65,6 +67,7 @@ port=$(wanted port 8000)
 https_port=$(wanted https-port 7443)
 http_port=$(wanted http-port 7444)
 http_listen=$(wanted http-listen 127.0.0.1)
+upstream=$(wanted upstream port)
 certificate='' key=''
 if [[ -z ${option[new-certificate]:-} ]]; then
     certificate=$(wanted certificate "")
@@ -81,6 +84,7 @@ check_wishes() {
             fail "$each is no port" "Take one from 1 to 65535"
         fi
     done
+    [[ $upstream == port || $upstream == unix ]] || fail "--upstream is port or unix"
     (( port != https_port && port != http_port && https_port != http_port )) || fail "two of the ports are the same"
     for each in "$name" "$http_listen" "${addresses[@]}"; do
         [[ $each =~ ^[A-Za-z0-9.:_-]*$ ]] || fail "'$each' is neither a name nor an address"
@@ -123,7 +127,10 @@ check_port() { # PORT OPTION WHO-IT-MAY-BE
     who=$(ss -Hltnp "sport = :$1" 2>/dev/null | head -n1) || true
     [[ -n $who ]] || return 0
     case $3 in
-    server) [[ $who == *"pid=$(systemctl show --property MainPID --value $unit 2>/dev/null),"* ]] && return 0 ;;
+    server)
+        if systemctl is-active --quiet mcp-memory.socket; then return 0; fi
+        [[ $who == *"pid=$(systemctl show --property MainPID --value $unit 2>/dev/null),"* ]] && return 0
+        ;;
     nginx) [[ $who == *'"nginx"'* && -n $(our_site) ]] && grep -q "[ :]$1\( ssl\)\?;" "$(our_site)" && return 0 ;;
     esac
     fail "port $1 is taken: $(sed -n 's/.*users:((\(.*\)).*/\1/p' <<<"$who")" "Stop that, or take another one: $2 NUMBER. Nothing was changed"
@@ -242,6 +249,7 @@ port=$port
 https-port=$https_port
 http-port=$http_port
 http-listen=$http_listen
+upstream=$upstream
 certificate=$certificate
 key=$key
 END
@@ -286,6 +294,7 @@ units() {
     [[ -n $dry ]] || install -d $units/$unit.d
     addresses_own=$(printf 'IPAddressAllow=%s\n' localhost "${own[@]}")
     put 0644 root:root $units/$unit.d/10-own-addresses.conf <<<"[Service]"$'\n'"$addresses_own"
+    sockets
     if [[ -z ${option[no-backup]:-} ]]; then
         put_rendered 0644 root:root $units/mcp-memory-backup.service mcp-memory-backup.service "ROOT=$root" "BACKUPS=$backups"
         put 0644 root:root $units/mcp-memory-backup.timer <"$here/mcp-memory-backup.timer"
@@ -294,6 +303,25 @@ units() {
     do_ systemctl daemon-reload
     do_ systemctl enable --quiet $unit
     if [[ -z ${option[no-backup]:-} ]]; then do_ systemctl enable --quiet --now mcp-memory-backup.timer; fi
+}
+
+# With --upstream unix systemd listens for the server; otherwise it does so itself.
+sockets() {
+    local file=$units/mcp-memory.socket before=$changed group
+    group=$(id -gn "$(sed -n 's/^user  *\([^; ]*\).*/\1/p' /etc/nginx/nginx.conf 2>/dev/null | head -n1)" 2>/dev/null) || group=www-data
+    if [[ $upstream == unix ]]; then
+        put_rendered 0644 root:root "$file" mcp-memory.socket "PORT=$port" "PROXY_GROUP=${group:-www-data}"
+        put 0644 root:root $units/$unit.d/20-unix-socket.conf <"$here/mcp-memory-unix-socket.conf"
+        do_ systemctl daemon-reload
+        do_ systemctl enable --quiet mcp-memory.socket
+    elif [[ -e $file ]]; then
+        do_ systemctl stop mcp-memory.socket $unit
+        do_ systemctl disable --quiet mcp-memory.socket
+        do_ rm -f "$file" $units/$unit.d/20-unix-socket.conf
+        changed=1
+    fi
+    # The port passes from one to the other while neither listens.
+    if ((changed != before)) && [[ -z $dry ]]; then systemctl stop $unit mcp-memory.socket 2>/dev/null || true; fi
 }
 
 start() {
@@ -321,13 +349,14 @@ firewall() {
 proxy() {
     [[ -z ${option[no-nginx]:-} ]] || return 0
     say "nginx"
-    local file listen before=
+    local file listen before='' where=127.0.0.1:$port
     file=$(site_file)
     listen="listen $https_port ssl;"
     [[ ! -f /proc/net/if_inet6 ]] || listen+=" listen [::]:$https_port ssl;"
     [[ $http_listen == *:* ]] && listen+=" listen [$http_listen]:$http_port;" || listen+=" listen $http_listen:$http_port;"
     [[ ! -f $file ]] || before=$(<"$file")
-    put_rendered 0644 root:root "$file" nginx.conf "UPSTREAM=127.0.0.1:$port" "LISTEN=$listen" \
+    [[ $upstream == unix ]] && where=unix:/run/mcp-memory/server.sock
+    put_rendered 0644 root:root "$file" nginx.conf "UPSTREAM=$where" "LISTEN=$listen" \
         "SERVER_NAMES=$reach localhost" "CERTIFICATE=$tls_certificate" "CERTIFICATE_KEY=$tls_key" LOG_FOLDER=/var/log/nginx
     [[ -z $dry ]] || { say "  would: reload nginx"; return; }
     if [[ $file == */sites-available/* ]]; then ln -sfn "$file" /etc/nginx/sites-enabled/mcp-memory; fi

@@ -37,7 +37,7 @@ if [[ -n $everything && -z $yes && -z $dry ]]; then
     [[ ${word:-} == delete ]] || fail "nothing was changed"
 fi
 
-for each in mcp-memory-backup.timer mcp-memory-backup.service mcp-memory-firewall.service $unit; do
+for each in mcp-memory-backup.timer mcp-memory-backup.service mcp-memory-firewall.service mcp-memory.socket $unit; do
     if [[ -e /etc/systemd/system/$each ]]; then
         do_ systemctl disable --quiet --now "$each" || true
         drop "/etc/systemd/system/$each" "/etc/systemd/system/$each.d"

@@ -7,11 +7,13 @@ text, is subtracted before they are compared. Searches go through `search_memory
 import itertools
 import json
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+from scripts.bench.commands import commands, libraries_alone
 from scripts.bench.harness import Bench, Goal, Options, interleave, medians, timed
 from scripts.bench.processes import SYNC_TOKEN, Server, our_server
 from scripts.bench.protocol import client
@@ -97,8 +99,10 @@ def memories(options: Options) -> Iterator[Goal]:
             yield from _stored(small, large, folder / "reference", options)
             many_server.settle()
             yield from _found(large, options)
+            yield from commands(folder / "many", "beside a server", _TENTH, options)
         yield from _size(folder / "many", large)
-        yield from _opened(folder / "many", options)
+        yield from _opened(folder / "many", folder / "none", options)
+        yield from commands(folder / "many", "on a root alone", _TENTH, options)
 
 
 def _stored(small: Notes, large: Notes, folder: Path, options: Options) -> Iterator[Goal]:
@@ -140,8 +144,9 @@ def _found(large: Notes, options: Options) -> Iterator[Goal]:
 
 def _size(root: Path, large: Notes) -> Iterator[Goal]:
     taken = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    blocks = sum(path.stat().st_blocks * 512 for path in root.rglob("*") if path.is_file())
     text = sum(map(len, large.texts))
-    note = f"{taken / large.count:.0f} bytes a note"
+    note = f"{taken / large.count:.0f} bytes a note; {blocks / large.count:.0f} in blocks of the file system"
     yield Goal(
         "memories/size on disk with index, against text",
         taken,
@@ -151,13 +156,29 @@ def _size(root: Path, large: Notes) -> Iterator[Goal]:
     )
 
 
-def _opened(root: Path, options: Options) -> Iterator[Goal]:
+def _opened(root: Path, empty: Path, options: Options) -> Iterator[Goal]:
+    """All of it; and what of that is ours: beside the libraries that every such server loads, and for the notes."""
+    whole: list[float] = []
+    without: list[float] = []
+    for _ in range(options.size(3, 1)):
+        whole.append(_start(root))
+        without.append(_start(empty))
+    took, nothing, libraries = statistics.median(whole), statistics.median(without), libraries_alone(options)
+    note = "from the start of the process to its first answer to a search"
+    yield Goal("memories/open, in ms", took, 1.0, options.at_full_size(OPEN_MS), note=note)
+    note = f"{libraries:.0f} ms of it are what `import mcp, uvicorn` takes by itself"
+    yield Goal(
+        "memories/open without the libraries, in ms", took - libraries, 1.0, options.at_full_size(OPEN_MS), note=note
+    )
+    note = f"an empty store takes {nothing:.0f} ms"
+    yield Goal("memories/open, more than an empty store, in ms", took - nothing, 1.0, None, note=note)
+
+
+def _start(root: Path) -> float:
     started = time.perf_counter()
     with our_server(root) as server, client(server, "2026-07-28") as caller:
         caller.call("search_memory", query=_TENTH)
-        took = 1_000 * (time.perf_counter() - started)
-        note = "from the start of the process to its first answer to a search"
-    yield Goal("memories/open, in ms", took, 1.0, options.at_full_size(OPEN_MS), note=note)
+        return 1_000 * (time.perf_counter() - started)
 
 
 BENCHES = (Bench("memories/notes", memories),)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from urllib.parse import quote, urlencode, urlsplit
 
 from scripts.bench.harness import Bench, BenchError, Goal, Options
+from scripts.bench.memories import notes
 from scripts.bench.processes import Server, our_server
 from scripts.bench.resources import Uploader
 from scripts.bench.search import INDEX_SECONDS, LARGE, QUICK, SMALL, wait_for_index
@@ -23,6 +24,7 @@ from scripts.quality.metrics import percentile
 
 BUDGET_MS = 50
 DOCUMENTS, VERSIONS, LONG_MB, ROUNDS = 300, 12, 100, 30
+MEMORIES, _AT_ONCE = 5_000, 500
 
 
 class Browser:
@@ -73,7 +75,9 @@ def pages(options: Options) -> Iterator[Goal]:
         token = str(json.loads((folder / "root" / "_meta" / "control.json").read_text())["token"])
         browser = Browser(server, token)
         label = f"pages {(found.raw_bytes + len(long_data)) / 1e6:.0f} MB"
-        for name, paths in places(uploader.workspace_id, long_data.count(b"\n"), sessions).items():
+        wanted = places(uploader.workspace_id, long_data.count(b"\n"), sessions)
+        wanted["memory"] = memory_pages(browser, uploader.workspace_id)
+        for name, paths in wanted.items():
             first = len(browser.get(paths[0]))
             cpu = server.cpu_ms()
             taken = times(browser, paths)
@@ -83,7 +87,7 @@ def pages(options: Options) -> Iterator[Goal]:
 
 
 def fill(uploader: Uploader, options: Options) -> None:
-    """Documents, one of them with a history, and an overview."""
+    """Documents, one of them with a history, an overview, and memories."""
     where = f"/api/v1/workspaces/{uploader.workspace_id}"
     rights = {"X-Write-Token": uploader.write_token}
     texts = list(documents(1, options.size(DOCUMENTS, 20)))
@@ -94,6 +98,16 @@ def fill(uploader: Uploader, options: Options) -> None:
         changed = long_text.replace("the ", f"the {number} ", 5 * number)
         uploader.request("PUT", f"{where}/knowledge/long.md", changed.encode(), rights)
     uploader.request("PUT", f"{where}/overview", texts[0][1].encode(), rights)
+    uploader.request("PUT", f"{where}/knowledge/gone.md", b"# Gone\n", rights)
+    uploader.request("DELETE", f"{where}/knowledge/gone.md", b"", rights)
+    remembered = list(notes(options.size(MEMORIES, 50)))
+    for start in range(0, len(remembered), _AT_ONCE):
+        rows = [
+            {"content": text, "source": f"bench:{start + at}", "tags": [f"tag{at % 10}"]}
+            for at, text in enumerate(remembered[start : start + _AT_ONCE])
+        ]
+        body = json.dumps({"workspace_id": uploader.workspace_id, "memories": rows}).encode()
+        uploader.request("POST", "/api/v1/memories/import", body, {**rights, "Content-Type": "application/json"})
 
 
 def places(workspace_id: str, lines: int, sessions: int) -> dict[str, list[str]]:
@@ -105,6 +119,10 @@ def places(workspace_id: str, lines: int, sessions: int) -> dict[str, list[str]]
         "workspaces": ["/"],
         "workspace": [here],
         "knowledge, list": [f"{here}/knowledge"],
+        "knowledge, deleted": [f"{here}/deleted"],
+        "memories": ["/memories", f"{here}/memories"],
+        "memories, by tag and word": [f"/memories?tag=tag{number}&memory_kind=note" for number in range(10)],
+        "search, memories alone": [f"/search?q=unique{number:05}x&kind=memory" for number in range(0, 300, 10)],
         "knowledge, 30 kB": [f"{here}/knowledge/long.md?version={number + 1}" for number in range(VERSIONS)],
         "history, two versions of 30 kB": [
             f"{here}/history/long.md?from={number}&to={number + 1}" for number in range(1, VERSIONS)
@@ -117,6 +135,12 @@ def places(workspace_id: str, lines: int, sessions: int) -> dict[str, list[str]]
         "machines": ["/machines"],
         "admin": ["/admin"],
     }
+
+
+def memory_pages(browser: Browser, workspace_id: str) -> list[str]:
+    """Those that the first page of the list leads to."""
+    found = re.findall(rf'href="(/w/{workspace_id}/memories/[^"]+)"', browser.get("/memories").decode())
+    return list(dict.fromkeys(found))[:ROUNDS]
 
 
 def times(browser: Browser, paths: list[str]) -> list[float]:

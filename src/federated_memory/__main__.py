@@ -1,5 +1,5 @@
 """`python -m federated_memory` is the `federated-memory` command."""
 
-from federated_memory.cli.main import run
+from federated_memory.start import run
 
 run()

@@ -34,7 +34,7 @@ from federated_memory.store.journal import Journal
 from federated_memory.store.memories import Memories
 from federated_memory.store.registry import Registry
 from federated_memory.store.root import Root
-from federated_memory.store.scan import Scan
+from federated_memory.store.scan import Scan, drop_unfinished
 from federated_memory.store.shared_state import SharedState
 from federated_memory.store.tombstones import Tombstones
 
@@ -99,6 +99,7 @@ def open_services(settings: Settings) -> Services:
             aliases=ProjectAliases(root),
         )
         journal.recover()
+        drop_unfinished(root)
     except BaseException:
         root.close()
         raise

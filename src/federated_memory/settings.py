@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     state_writes_per_second: int = Field(
         default=5_000, gt=0, description="Writes of shared state that one token may make; more get 429."
     )
+    requests_per_second: int = Field(
+        default=1_000, ge=0, description="Requests of a token, ten seconds' worth at once; more get 429. 0: any number."
+    )
+    anonymous_requests_per_second: int = Field(
+        default=50, ge=0, description="The same of an address, for requests without a valid token."
+    )
     max_event_streams: int = Field(default=256, gt=0, description="Event streams that one token may hold open.")
     max_ratio: int = Field(default=200, gt=1, description="Uploads that inflate by more are refused.")
     max_gzip_members: int = Field(default=20_000, gt=0, description="Uploads of more gzip members are refused.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -157,3 +158,32 @@ def test_a_token_in_the_address_opens_nothing(shared: Server, query: str) -> Non
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
 def test_the_scheme_is_read_in_any_case(shared: Server, scheme: str) -> None:
     assert shared.http(None, authorization=f"{scheme} {AI_TOKEN}").get("/api/v1/workspaces").status == 200
+
+
+@pytest.mark.spec("ERR-2", "HTTP-1")
+@pytest.mark.parametrize(
+    ("path", "body", "place", "takes"),
+    [
+        ("/api/v1/rooms", {"room": 7}, "room: ", "room"),
+        ("/api/v1/memories", {"content": "x", "tags": ["a", 7]}, "tags.1: ", "content"),
+        ("/api/v1/memories/import", {"workspace_id": "w", "memories": [{}]}, "memories.0.content: ", "memories"),
+        ("/api/v1/project-aliases", {"alias": 7}, "alias: ", "alias, project"),
+        ("/api/v1/invitations", {"machine": "m", "read": "all"}, "read: ", "machine, read"),
+        ("/api/v1/enroll", {"code": ["hunter2-secret"]}, "code: ", "code, client"),
+        ("/api/v1/enroll", {"code": "x", "hunter2-secret": 1}, "a field that is not known", "code, client"),
+    ],
+)
+def test_every_route_explains_a_wrong_body_in_the_same_words(
+    server: Server, path: str, body: dict[str, object], place: str, takes: str
+) -> None:
+    method = "PUT" if path.endswith("aliases") else "POST"
+    client = server.http(AI_TOKEN if path in ("/api/v1/rooms", "/api/v1/memories") else ADMIN_TOKEN)
+
+    reply = client.request(method, path, json.dumps(body))
+
+    assert (reply.status, reply.code) == (400, "invalid_argument"), reply
+    assert reply.json["message"].startswith("The body is not as it should be: ")
+    assert place in reply.json["message"]
+    assert reply.json["hint"].startswith("It takes ")
+    assert takes in reply.json["hint"]
+    assert b"hunter2" not in reply.body

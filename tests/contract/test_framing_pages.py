@@ -1,4 +1,4 @@
-"""The payloads of `test_framing` on every page that shows stored text: the page stays what it is (SPEC: SITE-14)."""
+"""The payloads of `test_framing` on every page that shows stored text: the page stays what it is (SPEC: SITE-15)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def looked_at(visitor: Visitor, page: str) -> str:
 
 
 @pytest.mark.thorough
-@pytest.mark.spec("SITE-5", "SITE-14", "SEC-4")
+@pytest.mark.spec("SITE-5", "SITE-15", "SEC-4")
 def test_no_payload_changes_the_page_that_shows_it(shared: Server) -> None:
     visitor = signed_in(shared, ADMIN_TOKEN)
     found: dict[str, list[str]] = {}
@@ -123,7 +123,7 @@ def test_no_payload_changes_the_page_that_shows_it(shared: Server) -> None:
     assert seen > 8 * len(PAYLOADS)
 
 
-@pytest.mark.spec("SITE-14")
+@pytest.mark.spec("SITE-15")
 def test_what_nobody_sees_is_named(shared: Server) -> None:
     home = shared.settle("named")
     http = shared.http(AI_TOKEN, x_memory_binding=home.binding)

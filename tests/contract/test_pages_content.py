@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from federated_memory.pages import documents, finding, paging, transcripts
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, Home, Http, Server
 from tests.contract.visitor import Visitor, links, shown, signed_in, tags
 
@@ -206,7 +207,99 @@ def test_a_deleted_document_is_brought_back(home: Home, writer: Http, visitor: V
     assert writer.get(home.url("/knowledge/a.md")).body == b"one\n"
 
 
+@pytest.mark.spec("SITE-7")
+def test_deleted_documents_are_listed_and_brought_back(home: Home, writer: Http, visitor: Visitor) -> None:
+    for path in ("kept.md", "first.md", "(b)gone.md", "second.md"):
+        writer.put(home.url(f"/knowledge/{quote(path)}"), f"# <i>{path}</i>\n")
+        if path != "kept.md":
+            writer.delete(home.url(f"/knowledge/{quote(path)}"))
+    assert page_url(home, "deleted") in links(visitor.get(page_url(home, "knowledge")))
+
+    before = visitor.get(page_url(home, "deleted"))
+    fields = {a["name"]: a["value"] for tag, a in tags(before) if tag == "input" and "name" in a}
+    done = visitor.post(page_url(home, "restore"), path="first.md", version="1", only_create="yes")
+    again = visitor.post(page_url(home, "restore"), path="first.md", version="1", only_create="yes")
+
+    assert [text in shown(before) for text in ("3 documents", "kept.md", "first.md")] == [True, False, True]
+    assert (fields["path"], fields["version"], fields["only_create"]) == ("first.md", "1", "yes")
+    assert b"<i>" not in before.body
+    assert (done.status, again.status) == (303, 409)
+    after = visitor.get(page_url(home, "deleted"))
+    assert [text in shown(after) for text in ("2 documents", "first.md", "second.md")] == [True, False, True]
+    assert writer.get(home.url("/knowledge/first.md")).body == b"# <i>first.md</i>\n"
+
+
+# -- pages of a list
+
+
+def pages_by(rel: str, visitor: Visitor, url: str) -> list[tuple[str, list[str]]]:
+    """Address and rows of each page, as its links lead on."""
+    found = []
+    while url:
+        reply = visitor.get(url)
+        assert reply.status == 200, reply
+        found.append((url, [one for one in links(reply) if "/knowledge/n" in one or "/sessions/s" in one]))
+        url = next((a["href"] for tag, a in tags(reply) if tag == "a" and a.get("rel") == rel), "")
+    return found
+
+
+@pytest.mark.spec("SITE-14")
+@pytest.mark.parametrize("place", ["knowledge?prefix=n", "sessions?since=2020-01-01", "search"])
+def test_pages_lead_back_as_they_led_on(
+    home: Home, writer: Http, visitor: Visitor, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    for module in (documents, transcripts):
+        monkeypatch.setattr(module, "_MOST_ROWS", 2)
+    monkeypatch.setattr(finding, "_HITS", 2)
+    for number in range(7):
+        writer.put(home.url(f"/knowledge/n{number}.md"), f"zanzibar {number}\n")
+        writer.put(home.url(f"/sessions/s{number}"), line(f"number {number}") + "\n")
+    start = "/search?q=zanzibar&kind=knowledge" if place == "search" else f"{page_url(home)}/{place}"
+
+    forward = pages_by("next", visitor, start)
+    back = pages_by("prev", visitor, forward[-1][0])
+
+    assert len(forward) == 4
+    assert sum(len(rows) for _, rows in forward) == 7
+    assert [rows for _, rows in back] == [rows for _, rows in reversed(forward)]
+    first = next(a["href"] for tag, a in tags(visitor.get(forward[2][0])) if a.get("rel") == "first")
+    assert pages_by("none", visitor, first)[0][1] == forward[0][1]
+
+
+@pytest.mark.spec("SITE-14")
+def test_a_way_back_is_remembered_as_far_as_an_address_is_long(
+    home: Home, writer: Http, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "_MOST_ROWS", 1)
+    monkeypatch.setattr(paging, "_MOST_CHARACTERS", 60)
+    for number in range(8):
+        writer.put(home.url(f"/knowledge/n{number}.md"), f"{number}\n")
+
+    forward = pages_by("next", visitor, page_url(home, "knowledge"))
+    back = pages_by("prev", visitor, forward[-1][0])
+
+    assert 1 < len(back) < len(forward) == 8
+    assert [rows for _, rows in back] == [rows for _, rows in reversed(forward)][: len(back)]
+    assert 'rel="first"' in visitor.get(back[-1][0]).body.decode()
+
+
 # -- sessions
+
+
+@pytest.mark.spec("SITE-8")
+def test_a_transcript_is_downloaded_as_it_was_uploaded(home: Home, writer: Http, visitor: Visitor) -> None:
+    data = "".join(line(f"<script>alert({number})</script>") + "\n" for number in range(300))
+    writer.put(home.url("/sessions/s1"), data)
+
+    address = page_url(home, "sessions", "s1") + "/transcript"
+    assert address in links(visitor.get(page_url(home, "sessions", "s1")))
+    reply = visitor.get(address)
+
+    assert reply.body == data.encode()
+    assert reply.headers["content-disposition"] == 'attachment; filename="s1.jsonl"'
+    assert reply.headers["content-type"].startswith("application/jsonl")
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert visitor.get(page_url(home, "sessions", "none") + "/transcript").status == 404
 
 
 @pytest.mark.spec("SITE-8")
@@ -373,7 +466,7 @@ def test_every_page_can_be_read_by_machine_and_by_ear(
         writer.put(home.url("/knowledge/a.md"), text)
     writer.put(home.url("/sessions/s1"), line("one") + "\n" + call("Bash", "ls") + "\n")
     server.token("there", "read")
-    places = ("", "knowledge", "knowledge/a.md", "history/a.md", "sessions", "sessions/s1?line=1")
+    places = ("", "deleted", "knowledge", "knowledge/a.md", "history/a.md", "sessions", "sessions/s1?line=1")
     memory_id = store(server, home)
     for path in (
         "/",

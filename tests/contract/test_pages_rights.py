@@ -22,8 +22,10 @@ GET {w}/knowledge               in    ok   ok   ok   F    ok   ok   ok
 GET {w}/knowledge/kept.md       in    ok   ok   ok   F    ok   ok   ok
 GET {w}/history/kept.md         in    ok   ok   ok   F    ok   ok   ok
 GET {w}/history                 in    ok   ok   ok   F    ok   ok   ok
+GET {w}/deleted                 in    ok   ok   ok   F    ok   ok   ok
 GET {w}/sessions                in    ok   ok   ok   F    ok   ok   ok
 GET {w}/sessions/s1             in    ok   ok   ok   F    ok   ok   ok
+GET {w}/sessions/s1/transcript  in    ok   ok   ok   F    ok   ok   ok
 GET /memories                   in    ok   ok   ok   B    ok   ok   ok
 GET {w}/memories                in    ok   ok   ok   F    ok   ok   ok
 GET {w}/memories/{m}            in    ok   ok   ok   F    ok   ok   ok
@@ -61,6 +63,8 @@ def home(server: Server) -> Home:
     writer = server.http(AI_TOKEN, x_memory_binding=home.binding)
     for number in (1, 2):
         assert writer.put(home.url("/knowledge/kept.md"), f"# {MARK} {number}").code == "ok"
+    assert writer.put(home.url("/knowledge/gone.md"), f"# {MARK} once").code == "ok"
+    assert writer.delete(home.url("/knowledge/gone.md")).code == "ok"
     writer.put(home.url("/overview"), f"# {MARK}")
     writer.put(home.url("/sessions/s1"), LINE)
     server.token("spare", "read")

@@ -400,3 +400,16 @@ def test_only_what_is_needed_is_kept_and_everything_can_be_resumed(portal: Block
         assert [change.number for change in shared.after(head - 20)] == list(range(head - 19, head + 1))
         assert not shared.holds_all_after(1)
         assert not shared.holds_all_after(head + 1)
+
+
+@pytest.mark.spec("STATE-1", "STATE-2")
+def test_a_value_is_told_alike_by_tool_and_route(shared: Server) -> None:
+    doors = [Door(shared, how) for how in DOORS]
+    for number, value in enumerate((*VALUES, "absent", "ends")):
+        key = f"alike/{number}"
+        if value != "absent":
+            doors[0].set(key, value, **({"ttl_seconds": 1_000} if value == "ends" else {}))
+        first, *others = (door.get(key) for door in doors)
+        assert all(other == first for other in others)
+        assert first.get("value") == (value if value != "absent" else None)
+        assert ("value" in first) is (value != "absent")

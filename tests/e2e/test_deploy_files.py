@@ -19,8 +19,10 @@ WORDS = {
     "mcp-memory-firewall.service": {},
     "mcp-memory-backup.timer": {},
 }
+WORDS["mcp-memory.socket"] = {"PORT": "8000", "PROXY_GROUP": "www-data"}
 WORDS["mcp-memory-backup.service"] = {"ROOT": "/data/memory", "BACKUPS": "/var/backups/mcp-memory"}
 MOST_EXPOSED = "15"  # tenths
+WITHOUT_NETWORK = "5"
 
 
 def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +61,19 @@ def test_the_units_are_shut_in(units: Path, name: str) -> None:
         re.sub(r"(?m)^(CapabilityBounding|SystemCall|Restrict|Private).*\n", "", (units / name).read_text())
     )
     assert run(*look, units / name).returncode == 1
+
+
+@pytest.mark.spec("DEPLOY-12")
+def test_without_a_network_the_unit_is_shut_in_further(units: Path) -> None:
+    need("systemd-analyze")
+    unit = units / "mcp-memory.service"
+    look = ["systemd-analyze", "security", "--offline=yes", f"--threshold={WITHOUT_NETWORK}"]
+    assert run(*look, unit).returncode == 1, "the broken twin: the unit as it is, with the network"
+    unit.write_text(unit.read_text() + (DEPLOY / "mcp-memory-unix-socket.conf").read_text())
+    found = run(*look, unit)
+    assert found.returncode == 0, found.stdout[-300:]
+    found = run("systemd-analyze", "verify", unit)
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 @pytest.mark.spec("DEPLOY-8")

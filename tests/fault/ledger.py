@@ -56,6 +56,9 @@ class Ledger:
             known.acknowledged = max(known.acknowledged, known.place_of(state))
             self.acknowledgements += 1
 
+    def was_sent(self, name: str, state: str) -> bool:
+        return state in self._names[name].sent
+
     def names(self) -> list[str]:
         return sorted(self._names)
 

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from tests.e2e.conftest import Api, RunningServer
 from tests.fault.ledger import Ledger, digest
@@ -30,6 +29,7 @@ _STORED = re.compile(
     r"workspaces/[a-z0-9._-]+/("
     r"identity\.json|overview\.md|knowledge/([^./][^/]*/)*[^./][^/]*\.md"
     r"|(knowledge/)?\.versions/.+/(\d{6}\.md|log\.jsonl)"
+    r"|memories/(\.tombstones|\d{4}/\d\d)/\d{8}-\d{6}-[a-z0-9]+\.md"
     r"|sessions/\d{4}/\d\d/(\.revisions/[a-z0-9._-]+/\d+\.jsonl\.gz|[a-z0-9_-][a-z0-9._-]*\.(jsonl\.gz|json)))\Z"
 )
 
@@ -108,8 +108,8 @@ def crash_loop(
             is_last = cycle == cycles
             with target.start() as reader:
                 outcome.leftovers += target.leftovers()
-                looked_at = sorted({(u.workspace.url, name) for u in uploaders for name in u.take_touched(is_last)})
-                verdict = ledger.judge({name: state_of(reader, f"{url}/{name}") for url, name in looked_at})
+                looked_at = [(uploader, name) for uploader in uploaders for name in uploader.take_touched(is_last)]
+                verdict = ledger.judge({name: uploader.look(reader, name) for uploader, name in looked_at})
             outcome.lost += verdict.lost
             outcome.torn += verdict.torn
             # Mostly in the thick of it; sometimes when the journal is being emptied, a second after the start.
@@ -139,12 +139,6 @@ def run_together(
         is_over.set()
     for thread in threads:
         thread.join()
-
-
-def state_of(reader: Api, url: str) -> str | None:
-    answer = reader.call("GET", quote(url))
-    assert answer.status in (200, 404), answer
-    return digest(answer.body) if answer.status == 200 else None
 
 
 def problems_of(server: RunningServer) -> list[str]:

@@ -2,175 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Answer, RunningServer, Workspace, start_server, wait_until
+from tests.e2e.conftest import wait_until
 from tests.fault.injection import FILE_CALLS, SYNC_CALLS, Injection, Traced, ensure_strace
 from tests.fault.ledger import Ledger, digest
-from tests.fault.rig import check, leftovers, state_of
-
-pytestmark = pytest.mark.timeout(600)
+from tests.fault.rig import check, leftovers
+from tests.fault.victim import (
+    JOURNALLED,
+    KINDS,
+    SYNCED,
+    Kind,
+    Victim,
+    create_document,
+    grow_session,
+    replace_document,
+    set_state,
+    store_memory,
+)
 
 FULL = os.environ.get("FAULT_FULL") == "1"
+
+pytestmark = pytest.mark.timeout(3_600 if FULL else 600)
+
 MOST = 60  # no write has so many calls of one kind in one thread
-GONE = digest(b"")  # the state of a document that was deleted
+REFUSED = ((503, "unavailable"), (507, "storage_full"))
 UNEXPECTED = "The server failed unexpectedly"
-
-
-def text(size: int = 300) -> bytes:
-    return b'{"type":"user","message":{"role":"user","content":"' + os.urandom(size // 2).hex().encode() + b'"}}\n'
-
-
-@dataclass(frozen=True)
-class Write:
-    """One request, and what its name holds when it has been done."""
-
-    method: str
-    name: str
-    body: bytes | None
-    state: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Victim:
-    """A server, one workspace, and what it should hold; killed and started again as often as it takes."""
-
-    root: Path
-    server: RunningServer = field(init=False)
-    mine: Workspace = field(init=False)
-    ledger: Ledger = field(default_factory=Ledger)
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        self.start()
-        try:
-            with self.server.api() as api:
-                self.mine = api.register()
-        except BaseException:
-            self.server.stop(signal.SIGKILL)
-            raise
-
-    def start(self) -> None:
-        self.server = start_server(self.root)
-        self.server.wait_until_ready()
-
-    def restart(self) -> None:
-        self.server.stop(signal.SIGKILL)
-        self.start()
-
-    def send(self, write: Write) -> Answer | None:
-        """None when the server did not survive it."""
-        self.ledger.sends(write.name, digest(write.state))
-        try:
-            with self.server.api() as api:
-                answer = self.mine.by(api).call(write.method, write.name, write.body, **write.headers)
-        except (OSError, http.client.HTTPException):
-            return None
-        if answer.status < 300:
-            self.ledger.is_acknowledged(write.name, digest(write.state))
-        return answer
-
-    def held(self, name: str) -> bytes:
-        """What `name` holds; written now if there is nothing."""
-        with self.server.api() as api:
-            found = self.mine.by(api).call("GET", name)
-        if found.status == 200:
-            return found.body
-        body = text()
-        answer = self.send(Write("PUT", name, body, body))
-        assert answer is not None
-        assert answer.status == 201
-        return body
-
-    def look(self) -> None:
-        """Everything holds its old or its new state, and from now on that is the old one."""
-        with self.server.api() as api:
-            found = {name: state_of(api, f"{self.mine.url}/{name}") for name in self.ledger.names()}
-        found = {
-            name: GONE if state is None and name == "knowledge/gone.md" else state for name, state in found.items()
-        }
-        verdict = self.ledger.judge(found)
-        assert (verdict.lost, verdict.torn) == ([], [])
-        for name, state in found.items():
-            if state is not None:
-                self.ledger.is_acknowledged(name, state)
-
-    def is_settled(self) -> bool:
-        """Is every acknowledged write in its files, durably?"""
-        with contextlib.closing(sqlite3.connect(f"file:{self.root}/_meta/state.sqlite3?mode=ro", uri=True)) as database:
-            return database.execute("SELECT count(*) FROM journal").fetchone() == (0,)
-
-    def is_dead(self) -> bool:
-        """Also before anybody has noticed: strace is the first to be told."""
-        if self.server.process.poll() is not None:
-            return True
-        return re.search(r"(?m)^State:\tZ", Path(f"/proc/{self.server.process.pid}/status").read_text()) is not None
-
-    def settle(self) -> None:
-        wait_until(self.is_settled)
-
-    def next(self) -> int:
-        self.count += 1
-        return self.count
-
-
-def create_document(victim: Victim) -> Write:
-    body = text()
-    return Write("PUT", f"knowledge/new/{victim.next()}.md", body, body)
-
-
-def replace_document(victim: Victim) -> Write:
-    victim.held("knowledge/old.md")
-    body = text()
-    return Write("PUT", "knowledge/old.md", body, body)
-
-
-def replace_overview(victim: Victim) -> Write:
-    victim.held("overview")
-    body = text()
-    return Write("PUT", "overview", body, body)
-
-
-def delete_document(victim: Victim) -> Write:
-    victim.held("knowledge/gone.md")
-    return Write("DELETE", "knowledge/gone.md", None, b"")
-
-
-def create_session(victim: Victim) -> Write:
-    body = text(3_000)
-    return Write("PUT", f"sessions/new{victim.next()}", body, body)
-
-
-def replace_session(victim: Victim) -> Write:
-    victim.held("sessions/old")
-    body = text(3_000)
-    return Write("PUT", "sessions/old", body, body)
-
-
-def grow_session(victim: Victim) -> Write:
-    held, more = victim.held("sessions/patch"), text(3_000)
-    return Write("PATCH", "sessions/patch", more, held + more, {"Upload_Offset": str(len(held))})
-
-
-Kind = Callable[[Victim], Write]
-KINDS: list[Kind] = [
-    create_document, replace_document, replace_overview, delete_document, create_session, replace_session, grow_session,
-]  # fmt: skip
 
 
 def for_each_kind(folder: Path, kinds: list[Kind], work: Callable[[Victim, Kind], str]) -> None:
@@ -235,7 +102,47 @@ def test_an_fsync_that_fails_fails_the_write_and_leaves_the_old_or_the_new_state
         assert check(victim.root, victim.server.env) == []
         return f"{refused} failing fsyncs, each refused the write; old or new, nothing left over"
 
-    for_each_kind(tmp_path, [replace_document, create_session, replace_session, grow_session], sweep)
+    for_each_kind(tmp_path, SYNCED if FULL else [replace_document, grow_session, store_memory, set_state], sweep)
+
+
+@pytest.mark.spec("STORE-2", "STORE-5", "HTTP-7")
+@pytest.mark.parametrize("fault", ["EIO", "ENOSPC"])
+def test_any_call_of_a_write_that_fails_refuses_it_in_words_and_leaves_the_old_or_the_new_state(
+    tmp_path: Path, fault: str
+) -> None:
+    def sweep(victim: Victim, kind: Kind) -> str:
+        trace = victim.root.parent / "trace"
+        calls = tuple(call for call in FILE_CALLS if call != "write")  # the event loop's own wake-ups are writes
+        write = kind(victim)
+        quiet(victim)
+        with Traced(victim.server.process.pid, trace, calls) as dry_run:
+            assert victim.send(write) is not None
+        refused = failures = 0
+        for call, count in sorted(dry_run.counts().items()):
+            for n in crash_points(call, count):
+                write = kind(victim)
+                quiet(victim)
+                with Injection(victim.server.process.pid, trace, (call,), f"error={fault}", n) as injection:
+                    answer = victim.send(write)
+                    failures += bool(injection.failed())
+                assert answer is not None, (call, n, victim.server.shown())
+                if answer.status >= 300:
+                    refused += 1
+                    assert (answer.status, answer.code) in REFUSED, (call, n, answer)
+                    assert answer.json["message"] != UNEXPECTED, (call, n, victim.server.shown())
+                victim.look()
+                again = victim.send(kind(victim))  # without a restart
+                assert again is not None
+                assert again.status < 300, (call, n, again, victim.server.shown())
+        assert failures
+        quiet(victim)
+        victim.restart()
+        assert leftovers(victim.root) == []
+        victim.look()
+        assert check(victim.root, victim.server.env) == []
+        return f"{failures} calls failed with {fault}, {refused} refused the write; old or new, nothing left over"
+
+    for_each_kind(tmp_path, KINDS if FULL else [replace_document, store_memory], sweep)
 
 
 @pytest.mark.spec("STORE-3", "STORE-4")
@@ -275,7 +182,7 @@ def test_a_file_whose_fsync_failed_later_is_written_anew_before_the_journal_forg
 def test_a_crash_at_any_call_of_a_write_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
     def sweep(victim: Victim, kind: Kind) -> str:
         trace = victim.root.parent / "trace"
-        has_journal = kind is create_document  # the others share its second half, which comes about a second later
+        has_journal = kind in JOURNALLED
         write = kind(victim)
         quiet(victim)
         with Traced(victim.server.process.pid, trace, FILE_CALLS) as dry_run:
@@ -301,7 +208,7 @@ def test_a_crash_at_any_call_of_a_write_leaves_the_old_or_the_new_state(tmp_path
         assert check(victim.root, victim.server.env) == []
         return f"{crashes} crashes, one at each call: old or new, nothing left over"
 
-    for_each_kind(tmp_path, KINDS, sweep)
+    for_each_kind(tmp_path, KINDS if FULL else [create_document, grow_session, store_memory], sweep)
 
 
 def crash_points(call: str, count: int) -> Iterable[int]:

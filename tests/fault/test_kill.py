@@ -1,4 +1,5 @@
-"""kill -9 under six uploaders: nothing that was acknowledged is lost, nothing is torn, nothing is left lying around."""
+"""kill -9 under six uploaders of everything: nothing acknowledged is lost, nothing is torn, nothing is left lying
+around, and the index says what a new one would say."""
 
 from __future__ import annotations
 
@@ -12,9 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from federated_memory.index import Follower
+from federated_memory.index.file import IndexFile
+from federated_memory.store.archive import Archives
+from federated_memory.store.documents import Documents
+from federated_memory.store.journal import Journal
+from federated_memory.store.root import Root
 from tests.e2e.conftest import Api, RunningServer, Workspace
 from tests.fault import naive_server
 from tests.fault.ledger import Ledger, digest
+from tests.fault.more_uploaders import MemoryUploader, Operator
 from tests.fault.rig import (
     Outcome,
     Target,
@@ -27,6 +35,7 @@ from tests.fault.rig import (
 )
 from tests.fault.tally import tally
 from tests.fault.uploaders import AppendUploader, DocumentUploader, Request, SessionUploader, Uploader
+from tests.unit.index.rig import contents
 
 FULL = os.environ.get("FAULT_FULL") == "1"
 CYCLES = 500 if FULL else 25
@@ -34,16 +43,16 @@ CYCLES = 500 if FULL else 25
 pytestmark = pytest.mark.timeout(1_800 if FULL else 240)
 
 
-def six_uploaders(one: Workspace, two: Workspace, ledger: Ledger, seed: int) -> list[Uploader]:
+def four_uploaders(one: Workspace, two: Workspace, ledger: Ledger, seed: int) -> list[Uploader]:
+    """Of documents and transcripts."""
+
     def chance(number: int) -> random.Random:
         return random.Random(seed * 10 + number)
 
     return [
-        DocumentUploader(one, ledger, chance(0), prefix="knowledge/a"),
         DocumentUploader(one, ledger, chance(1), prefix="knowledge/Über uns"),
         DocumentUploader(two, ledger, chance(2), only="overview"),
         SessionUploader(one, ledger, chance(3), prefix="sessions/put-one"),
-        SessionUploader(two, ledger, chance(4), prefix="sessions/put-two"),
         AppendUploader(two, ledger, chance(5)),
     ]
 
@@ -77,9 +86,13 @@ def test_kill_9_under_six_uploaders_loses_and_tears_nothing(serve: Callable[...,
     ledger = Ledger()
     target, servers = of_server(serve)
     with target.start() as api:
-        one, two = api.register("one"), api.register("two")
+        one, two, three = (api.register(name) for name in ("one", "two", "three"))
     target.kill()
-    uploaders = six_uploaders(one, two, ledger, seed)
+    operator = Operator(
+        three, ledger, random.Random(seed * 10 + 7), admin=lambda: servers[-1].api(servers[-1].admin_token)
+    )
+    memories = MemoryUploader(one, ledger, random.Random(seed * 10 + 6))
+    uploaders = [*four_uploaders(one, two, ledger, seed), memories, operator]
 
     outcome = crash_loop(target, uploaders, ledger, CYCLES, random.Random(seed))
 
@@ -90,12 +103,14 @@ def test_kill_9_under_six_uploaders_loses_and_tears_nothing(serve: Callable[...,
     print(
         f"kill -9: {outcome.cycles} cycles, {ledger.requests} requests, {ledger.acknowledgements} acknowledged:"
         f" {len(outcome.lost)} lost, {len(outcome.torn)} torn, {len(outcome.leftovers)} left over;"
-        f" {retried} unanswered sent again, {deduped} of them had been stored; {outcome.seconds:.1f} s"
+        f" {retried} unanswered sent again, {deduped} of them had been stored; {outcome.seconds:.1f} s;"
+        f" {len(memories.names)} memories; {operator.done}"
     )
     assert outcome.is_clean, outcome
     assert [u.unexpected for u in uploaders] == [[]] * 6
     assert retried > CYCLES  # the crashes came in the middle of something
     assert deduped > 0
+    assert operator.done.keys() == {"snapshot", "gc", "purge"}
 
     started = time.monotonic()
     judge_everything(serve, servers[-1].root, uploaders, ledger)
@@ -116,10 +131,30 @@ def judge_everything(
     assert leftovers(root) == []
     assert check(root, server.env) == []
     for uploader in uploaders:
+        if isinstance(uploader, (MemoryUploader, Operator)):
+            continue  # the loop has looked at all of theirs last
         of = stored_document if isinstance(uploader, DocumentUploader) else stored_session
         found = {name: of(root, uploader.workspace.workspace_id, name) for name in uploader.names}
         verdict = ledger.judge(found)
         assert (verdict.lost, verdict.torn) == ([], [])
+    assert_the_index_equals_a_new_one(root)
+
+
+def assert_the_index_equals_a_new_one(root: Path) -> None:
+    """What it was made to say between the crashes is what the files say."""
+    opened = Root(root)
+    journal = Journal(opened)
+    documents, archives = Documents(opened, journal, max_bytes=4_000_000), Archives(opened)
+    found = []
+    for path in (root / "_meta" / "index.sqlite3", root.parent / "new.sqlite3"):
+        follower = Follower(opened, documents, archives, IndexFile(path))
+        follower.catch_up()
+        follower.close()
+        found.append(contents(path))
+    opened.close()
+    assert found[0] == found[1]
+    assert found[0][0]
+    print(f"kill -9: {len(found[0][0])} sources and {sum(found[0][1].values())} rows of the index equal a new one's")
 
 
 def assert_everything_acknowledged_is_there(api: Api, uploader: Uploader) -> None:
@@ -141,7 +176,7 @@ def assert_everything_acknowledged_is_there(api: Api, uploader: Uploader) -> Non
             assert sorted(versions) == list(range(1, len(found) + 1))
             assert len(set(versions.values())) == len(versions), "a retry was stored twice"
             assert {told["version"]: request.state for request, told in answers}.items() <= versions.items()
-        else:
+        elif not isinstance(uploader, (MemoryUploader, Operator)):
             states = []
             for request, told in answers:
                 data = workspace.call("GET", f"{name}?revision={told['revision']}").body
@@ -185,7 +220,7 @@ def naive_outcome(how: str, folder: Path, fault: Callable[[Outcome], list[str]])
         ledger = Ledger()
         target = of_naive(how, folder / str(seed))
         nowhere = Workspace(Api(("127.0.0.1", 9), ""), "one", "any")
-        uploaders = six_uploaders(nowhere, nowhere, ledger, seed)[:4]
+        uploaders = four_uploaders(nowhere, nowhere, ledger, seed)
         outcome = crash_loop(target, uploaders, ledger, 3, random.Random(seed))
         if fault(outcome):
             break

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from tests.e2e.conftest import Answer, Api, Workspace
 from tests.fault.ledger import Ledger, digest
@@ -39,12 +40,18 @@ class Uploader:
     """The names of this life of the server; `names` are those of all."""
     answers: list[tuple[Request, dict[str, object]]] = field(default_factory=list)
     unexpected: list[tuple[Request, Answer]] = field(default_factory=list)
+    is_refusal_the_end: bool = False
+    """Whether `unavailable` and `storage_full` are as no answer at all: the disk has gone."""
     retried: int = 0
     deduped: int = 0
     """Of the retried, those that had been stored before the crash, though nobody had heard of it."""
 
     def step(self) -> Request:
         raise NotImplementedError
+
+    def look(self, reader: Api, name: str) -> str | None:
+        """The state that `name` is in; None where there is nothing."""
+        return state_of(reader, f"{self.workspace.url}/{name}")
 
     def run(self, connect: Callable[[], Api], is_over: Callable[[], bool]) -> None:
         try:
@@ -80,13 +87,19 @@ class Uploader:
         self.touched.add(request.name)
         self.ledger.sends(request.name, request.state)
         headers = {"Upload_Offset": str(request.offset)} if request.method == "PATCH" else {}
-        answer = workspace.call(request.method, request.name, request.body, **headers)
+        answer = self.hear(workspace.call(request.method, request.name, request.body, **headers))
         self.pending = None
         if answer.status not in (200, 201) or answer.headers.get("etag") != f'"{request.state}"':
             self.unexpected.append((request, answer))
             return answer
         self.ledger.is_acknowledged(request.name, request.state)
         self.answers.append((request, answer.json))
+        return answer
+
+    def hear(self, answer: Answer) -> Answer:
+        """Raises: OSError: the disk has gone, and with it the server."""
+        if self.is_refusal_the_end and answer.status in (503, 507):
+            raise OSError(answer.code)
         return answer
 
     def take_touched(self, all_names: bool) -> set[str]:
@@ -103,6 +116,12 @@ class Uploader:
             lines.append(json.dumps({"type": "user", "message": {"role": "user", "content": word}}).encode() + b"\n")
             size -= len(word)
         return b"".join(lines)
+
+
+def state_of(reader: Api, url: str) -> str | None:
+    answer = reader.call("GET", quote(url))
+    assert answer.status in (200, 404), answer
+    return digest(answer.body) if answer.status == 200 else None
 
 
 def whole(name: str, body: bytes) -> Request:

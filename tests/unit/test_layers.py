@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "federated_memory"
 # From the top: a module may import from layers below its own, and from its own package.
 LAYERS: list[set[str]] = [
     {"__main__"},
+    {"start"},
     {"cli"},
     {"asgi"},
     {"pages"},
@@ -63,3 +64,17 @@ def test_imports_point_down(path: Path) -> None:
 def test_every_module_has_a_layer() -> None:
     found = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert found - {"__init__", "__pycache__", "py", "typed", "py.typed", "server_content"} <= RANK.keys()
+
+
+@pytest.mark.spec("CODE-1")
+def test_the_command_s_modules_import_each_other_in_no_circle() -> None:
+    below = {path.stem: set[str]() for path in (PACKAGE / "cli").glob("*.py")}
+    for path in (PACKAGE / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("federated_memory.cli"):
+                names = (node.module or "").split(".")[2:3] or [alias.name for alias in node.names]
+                below[path.stem] |= {name for name in names if name in below}
+
+    while ends := {name for name, targets in below.items() if not targets}:
+        below = {name: targets - ends for name, targets in below.items() if name not in ends}
+    assert below == {}

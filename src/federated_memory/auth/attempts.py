@@ -27,7 +27,7 @@ class Attempts:
     def ensure_allowed(self, address: str) -> None:
         """Raises: RateLimited: too many failures; its `retry_after_seconds` says when the next try counts."""
         with self._lock:
-            failures = self._failures.get(_network(address))
+            failures = self._failures.get(network_of(address))
             now = self._clock()
             if failures is None or len(failures) < self._limit or failures[0] <= now - self._seconds:
                 return
@@ -39,7 +39,7 @@ class Attempts:
         )
 
     def failed(self, address: str) -> None:
-        key = _network(address)
+        key = network_of(address)
         with self._lock:
             failures = self._failures.setdefault(key, deque(maxlen=self._limit))
             failures.append(self._clock())
@@ -48,8 +48,8 @@ class Attempts:
                 self._failures.popitem(last=False)
 
 
-def _network(address: str) -> str:
-    """Whoever has one IPv6 address has all of its /64."""
+def network_of(address: str) -> str:
+    """What limits count by: whoever has one IPv6 address has all of its /64."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -12,7 +12,7 @@ from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.settings import load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
 
 KEEP_DAYS = 14
 

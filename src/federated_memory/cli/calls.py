@@ -5,10 +5,9 @@ A call names its HTTP route and what answers it when no server runs. Its argumen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from federated_memory.cli.protocol import Backend, Call, Given
 from federated_memory.service.memory_results import (
     Imported,
     MemoriesDeleted,
@@ -33,29 +32,12 @@ from federated_memory.service.results import (
 
 if TYPE_CHECKING:
     from federated_memory.auth.caller import Caller
-    from federated_memory.cli.backend import Backend
     from federated_memory.service.services import Services
     from federated_memory.store.registry import Workspace
-
-R = TypeVar("R", bound=Result)
-Given = Mapping[str, Any]
 
 MOST_BYTES = 4 * 1024**2
 """What one answer may hold: a person's terminal has no context window to spare."""
 PAGE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
-    method: str
-    path: str
-    """Of the route below `/api/v1`; `{name}` stands for an argument."""
-    result: type[R]
-    here: Callable[[Services, Caller, Given], R]
-    """The same, on a root that no server holds."""
-    needs_index: bool = False
-    is_long: bool = False
-    """It takes as long as what is sent, or meant, is large."""
 
 
 class Plan(Result):

@@ -23,7 +23,11 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "nothing without --repair. Exit code 1: there are errors or warnings.",
     )
     parser.add_argument("--read-data", action="store_true", help="also inflate and hash every transcript")
-    parser.add_argument("--repair", action="store_true", help="move what is in the way to _meta/quarantine")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="move what is in the way, and rows that lead nowhere, to quarantine",
+    )
     parser.set_defaults(run=run)
 
 

@@ -39,11 +39,10 @@ def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from federated_memory.cli.main import build_parser
     from federated_memory.cli.output import print_text
 
     made = {"bash": _bash, "zsh": _zsh, "fish": _fish}[options.shell]
-    print_text(made(list(commands(build_parser()))))
+    print_text(made(list(commands(options.parser))))
     return 0
 
 

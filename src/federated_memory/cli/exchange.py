@@ -15,8 +15,8 @@ from federated_memory.errors import Conflict, InvalidArgument, NotFound
 from federated_memory.settings import load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
     from federated_memory.cli.importing import Done
+    from federated_memory.cli.protocol import Backend
     from federated_memory.operate.importers.formats import Format
 
 _FORMATS = (

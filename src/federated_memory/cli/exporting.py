@@ -13,7 +13,7 @@ from federated_memory.errors import NotFound
 from federated_memory.operate.importers.jsonl import FORMAT, VERSION
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
 
 _OVERVIEW = "overview.md"
 

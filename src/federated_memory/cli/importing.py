@@ -15,7 +15,7 @@ from federated_memory.errors import FederatedMemoryError, NotFound
 from federated_memory.operate.importers.items import DocumentItem, Item, LeftOut, MemoryItem, SessionItem, document_path
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
 
 _BATCH, _BATCH_BYTES = 250, 4 * 1024**2
 OVERVIEW = "overview.md"

@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
         verb.add(verbs)
+    parser.set_defaults(parser=parser)  # `completion` tells a shell of all of it
     return parser
 
 

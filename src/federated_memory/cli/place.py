@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from federated_memory.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
 
 TOOL = "cli"
 """What a workspace that the command line makes for itself is called by."""

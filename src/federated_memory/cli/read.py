@@ -24,7 +24,7 @@ from federated_memory.errors import Conflict, InvalidArgument, NotFound
 from federated_memory.settings import load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
     from federated_memory.service.memory_results import MemoryRowResult
     from federated_memory.service.results import DocumentRow, Message
 

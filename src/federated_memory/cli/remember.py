@@ -13,7 +13,7 @@ from federated_memory.errors import InvalidArgument
 from federated_memory.settings import load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
 
 _MOST_BYTES = 1024**2
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from pydantic import ValidationError
 
 from federated_memory.cli.link import Link
+from federated_memory.cli.protocol import Call
 from federated_memory.errors import Unavailable
 from federated_memory.service.results import (
     IndexStatus,
@@ -23,9 +24,6 @@ from federated_memory.service.results import (
     WorkspaceList,
     WorkspaceRow,
 )
-
-if TYPE_CHECKING:
-    from federated_memory.cli.calls import Call
 
 _Result = TypeVar("_Result", bound=Result)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 CONTROL = "control.json"
 _DRAIN_SECONDS = 3
+_FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,19 +45,21 @@ def run(_: argparse.Namespace) -> int:
     set_up_logs(settings.log_level, settings.log_format)
     _ensure_safe_tokens(settings)
     stop = _Stop()
-    listener = _listen(settings.host, settings.port)
+    listeners = handed_over() or [_listen(settings.host, settings.port)]
+    url = _url(listeners)
     services = open_services(settings)
     try:
         made = ensure_tokens(services)
-        url = _url(listener)
         with _control_file(services, url):
             _greet(services, url, made)
             app = build_app(services)
+            _collect_what_is_new()
             if not stop.is_asked:
-                _serve(app, listener, stop)
+                _serve(app, listeners, stop)
     finally:
         close_services(services)
-        listener.close()
+        for listener in listeners:
+            listener.close()
     return 0
 
 
@@ -69,6 +73,12 @@ class _Stop:
 
     def _ask(self, *_: object) -> None:
         self.is_asked = True
+
+
+def _collect_what_is_new() -> None:
+    """What was loaded stays: looking through it again and again would be most of what collecting costs."""
+    gc.freeze()
+    gc.set_threshold(700, 10, 10)  # Python's own; `start` had raised it
 
 
 def _ensure_safe_tokens(settings: Settings) -> None:
@@ -97,6 +107,14 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def handed_over() -> list[socket.socket]:
+    """The sockets that systemd listens on for us (a `.socket` unit); none when this was started in another way."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    count = os.environ.pop("LISTEN_FDS", "")
+    return [socket.socket(fileno=_FIRST_HANDED_OVER + at) for at in range(int(count) if count.isdigit() else 0)]
+
+
 def ensure_tokens(services: Services) -> bool:
     """Without MCP_TOKEN in the settings, use the generated ones; returns whether they were made now."""
     from federated_memory.auth.tokens import generated_tokens
@@ -111,7 +129,13 @@ def ensure_tokens(services: Services) -> bool:
     return made
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listeners: list[socket.socket]) -> str:
+    """Where the command line of this machine reaches us. Raises: InvalidArgument: nowhere."""
+    listener = next((each for each in listeners if each.family != socket.AF_UNIX), None)
+    if listener is None:
+        raise InvalidArgument(
+            "systemd listens on no port for this server", hint="Add ListenStream=127.0.0.1:8000 to its .socket unit"
+        )
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = "127.0.0.1"
@@ -158,7 +182,7 @@ def _greet(services: Services, url: str, made: bool) -> None:
     )
 
 
-def _serve(app: App, listener: socket.socket, stop: _Stop) -> None:
+def _serve(app: App, listeners: list[socket.socket], stop: _Stop) -> None:
     import uvicorn
 
     from federated_memory.web.protocol import http_protocol
@@ -198,7 +222,7 @@ def _serve(app: App, listener: socket.socket, stop: _Stop) -> None:
         lifespan="on",
     )
     server = Server(config)
-    server.run(sockets=[listener])
+    server.run(sockets=listeners)
     if not server.started:
         raise Unavailable("The server could not start", hint="Its log says why")
     logger.info("server stopped")

@@ -21,7 +21,7 @@ from federated_memory.errors import InvalidArgument
 from federated_memory.settings import load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
     from federated_memory.service.results import VersionRow
 
 _NO_DIFFERENCE, _DIFFERENT = 0, 1

@@ -9,7 +9,7 @@ from federated_memory.cli.output import counted, json_option, print_json, print_
 from federated_memory.settings import load_settings
 
 if TYPE_CHECKING:
-    from federated_memory.cli.backend import Backend
+    from federated_memory.cli.protocol import Backend
 
 
 def add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

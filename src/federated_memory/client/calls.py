@@ -17,6 +17,8 @@ from federated_memory.service.results import Result
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
+_TOO_MANY = 429
+_PAUSE_SECONDS, _SHORTEST_PAUSE_SECONDS = 1.0, 0.1
 Content = bytes | Iterable[bytes] | AsyncIterable[bytes]
 
 
@@ -87,6 +89,20 @@ class Method(Generic[P, T]):
             return run(build(*args, **kwargs))
 
         return made
+
+
+def pause_seconds(call: Call[Any], answer: Answer, left_seconds: float) -> float | None:
+    """After how long a request that came too soon may be sent again; None: it did not, or there is no time for that.
+
+    Nothing was done for a request that is answered so, which makes a second one safe (SPEC: RATE-2).
+    """
+    if answer.status != _TOO_MANY or not isinstance(call.content, bytes | None):
+        return None
+    try:
+        wanted = float(answer.headers.get("retry-after", ""))
+    except ValueError:  # a date, or nothing: some proxy's
+        wanted = _PAUSE_SECONDS
+    return max(wanted, _SHORTEST_PAUSE_SECONDS) if 0 <= wanted <= left_seconds else None
 
 
 def result(kind: type[R]) -> Callable[[Answer], R]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from federated_memory.store.archive import Archive
 
+_HEX = 64
 SIZES = 32
 """How many sizes of rows are told apart; each is twice the one before."""
 
@@ -58,6 +59,15 @@ class Source:
         return self.at, self.key, self.workspace_id
 
 
+def packed(etag: str) -> bytes | str:
+    """A SHA-256 in half the room; what is none stays text."""
+    return bytes.fromhex(etag) if len(etag) == _HEX else etag
+
+
+def unpacked(stored: bytes | str) -> str:
+    return stored if isinstance(stored, str) else stored.hex()
+
+
 class Library:
     """All live sources and segments. `refresh` by one thread at a time; reading meanwhile is safe."""
 
@@ -86,44 +96,50 @@ class Library:
 
     def _take_sources(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute(
-            "SELECT id, workspace_id, kind, key, etag, title, at, ended_at, unread, worth"
-            " FROM sources WHERE generation > ?",
-            (self.generation,),
+            f"SELECT id, workspace_id, kind, key, etag, title, at, ended_at, unread, worth FROM sources {self._newer}"
         )
+        sources, by_key = self.sources, self.by_key
         for row in rows:
-            known = self.sources.get(row[0])
+            known = sources.get(row[0])
             if known is None:
-                known = self.sources[row[0]] = Source(*row)
-                self.by_key[known.workspace_id, known.kind, known.key] = known
-            known.etag, known.title, known.at, known.ended_at, known.unread, known.worth = row[4:]
-            self.workspaces.add(known.workspace_id)
-            self.kinds.add(known.kind)
+                known = sources[row[0]] = Source(*row)
+                by_key[row[1:4]] = known
+                self.workspaces.add(row[1])
+                self.kinds.add(row[2])
+            else:
+                known.etag, known.title, known.at, known.ended_at, known.unread, known.worth = row[4:]
+            known.etag = unpacked(row[4])
             if known.unread and known.etag:
                 self.unread.add(known.id)
-            else:
+            elif self.unread:
                 self.unread.discard(known.id)
 
     def _take_segments(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute(
-            "SELECT id, source, first_row, first_at, last_at, lines, shapes FROM segments WHERE generation > ?"
-            " ORDER BY first_row",
-            (self.generation,),
+            f"SELECT id, source, first_row, first_at, last_at, lines, shapes FROM segments {self._newer}"
+            " ORDER BY first_row"
         )
+        sources, by_id = self.sources, self._by_id
         for number, source_id, first_row, first_at, last_at, lines, shapes in rows:
-            known = self._by_id.get(number)
+            known = by_id.get(number)
             if known is not None:
                 if source_id == 0 and known.source is not None:
                     known.source.hold([one for one in known.source.segments if one is not known])
                     known.source = None
             elif source_id:
-                source = self.sources[source_id]
-                numbers = array("I")
-                numbers.frombytes(lines)
-                segment = Segment(source, first_row, first_at, last_at, numbers, shapes)
-                self._by_id[number] = segment
-                source.hold([*source.segments, segment])
+                source = sources[source_id]
+                segment = by_id[number] = Segment(source, first_row, first_at, last_at, array("I", lines), shapes)
+                if source.segments:
+                    source.hold([*source.segments, segment])
+                else:  # nearly all of many: memories have one row
+                    source.segments, source.rows = [segment], len(shapes)
                 self.segments.append(segment)
                 self.starts.append(first_row)
+
+    @property
+    def _newer(self) -> str:
+        """What was not taken in yet: at first everything, for which the index of generations is a detour."""
+        return f"WHERE generation > {self.generation:d}" if self.generation else ""
 
     def segment_of(self, row: int) -> Segment | None:
         at = bisect_right(self.starts, row) - 1

@@ -12,6 +12,7 @@ from typing import Literal
 import orjson
 
 from federated_memory.index.file import IndexFile
+from federated_memory.index.holding import Part, expression_of
 from federated_memory.index.library import Library, Segment, Source
 from federated_memory.index.words import grams_of, quoted
 
@@ -20,6 +21,9 @@ _FETCH = 2_048
 _HANDLER_STEPS = 20_000
 _MOST_RANGES = 48
 _SMALL_GAP = 4_000
+_GRAM = 3
+_MOST_WORDS = 1_000
+_LAST_CHARACTER = chr(0x10FFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,37 @@ class View:
         return Rows(self._connection, table, expression, scope)
 
     def grams(self, texts: Sequence[str], scope: RowScope, most: int) -> list[int] | None:
-        """Rows that may hold all of these texts, newest first; None when they are too many or nothing tells."""
+        """Rows of memories that may hold all of these texts, newest first; None when they are too many or nothing
+        tells."""
         grams = list(dict.fromkeys(gram for text in texts for gram in grams_of(text)))
         if not grams:
             return None
         found = Rows(self._connection, "grams", " AND ".join(map(quoted, grams)), scope).newest(most)
         return found.rows if found.is_all else None
+
+    def holding(self, texts: Sequence[str]) -> str | None:
+        """An expression for `spoken` that finds every row which holds all of these texts as they are, case aside, and
+        few others; None: nothing tells them apart. It is good for all that was indexed until now."""
+        return expression_of(texts, self._words_of)
+
+    def _words_of(self, part: Part) -> list[str] | None:
+        """The words that `part` can be of."""
+        text = part.text
+        if not part.begins_open:
+            rows = self._connection.execute(
+                "SELECT word FROM words WHERE word >= ? AND word < ? LIMIT ?",
+                (text, text + _LAST_CHARACTER, _MOST_WORDS + 1),
+            ).fetchall()
+        elif len(text) < _GRAM:
+            return None
+        else:
+            is_there = "instr(word, ?)" if part.ends_open else "substr(word, -length(?)) = ?"
+            rows = self._connection.execute(
+                "SELECT word FROM words WHERE id IN (SELECT rowid FROM word_grams WHERE word_grams MATCH ?)"
+                f" AND {is_there} LIMIT ?",
+                (" AND ".join(map(quoted, grams_of(text))), *[text] * is_there.count("?"), _MOST_WORDS + 1),
+            ).fetchall()
+        return None if len(rows) > _MOST_WORDS else [word for (word,) in rows]
 
 
 class Rows:

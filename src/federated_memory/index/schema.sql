@@ -3,10 +3,11 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE sources (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    mark INTEGER NOT NULL,         -- a hash of the next three, which they are looked up by
     workspace_id TEXT NOT NULL,
     kind TEXT NOT NULL,            -- knowledge | overview | memory | tombstone | session
     key TEXT NOT NULL,             -- path or session id
-    etag TEXT NOT NULL,            -- of what is indexed; empty: nothing, the source is gone
+    etag NOT NULL,                 -- of what is indexed, SHA-256 as 32 bytes; empty: nothing, the source is gone
     title TEXT NOT NULL,
     at TEXT NOT NULL,              -- of a document its last change, of a session its begin
     ended_at TEXT NOT NULL,
@@ -18,11 +19,11 @@ CREATE TABLE sources (
     sealed_sha256 BLOB NOT NULL,   -- of all raw bytes before it
     tail_sha256 BLOB NOT NULL,     -- of those from there to `raw_bytes`
     unread INTEGER NOT NULL,       -- lines over 4 MiB and damaged parts, which are not indexed
-    facts TEXT NOT NULL,           -- what stands in `heads` beside the title
+    facts TEXT NOT NULL,           -- what stands in `heads` beside the title, workspace and key
     worth INTEGER NOT NULL,        -- importance, 1 to 5; 3 for all but memories
-    generation INTEGER NOT NULL,
-    UNIQUE (workspace_id, kind, key)
+    generation INTEGER NOT NULL
 );
+CREATE INDEX sources_mark ON sources (mark);
 CREATE INDEX sources_generation ON sources (generation);
 
 CREATE TABLE segments (
@@ -42,11 +43,17 @@ CREATE INDEX segments_generation ON segments (generation);
 CREATE VIRTUAL TABLE spoken USING fts5(
     text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
 );
-CREATE VIRTUAL TABLE grams USING fts5(text, tokenize = 'trigram', content = '', columnsize = 0, detail = none);
+-- The distinct words of `spoken` as they are written, and what they are found by from their inside.
+CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE);
+CREATE VIRTUAL TABLE word_grams USING fts5(word, tokenize = 'trigram', content = '', columnsize = 0, detail = none);
 -- Documents change often, and only a table that keeps their text can forget it.
 CREATE VIRTUAL TABLE written USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2', columnsize = 0);
 -- Memories are many and short, and hardly ever change.
 CREATE VIRTUAL TABLE noted USING fts5(
     text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
 );
-CREATE VIRTUAL TABLE heads USING fts5(title, facts, tokenize = 'porter unicode61 remove_diacritics 2', columnsize = 0);
+CREATE VIRTUAL TABLE grams USING fts5(text, tokenize = 'trigram', content = '', columnsize = 0, detail = none);
+-- What it holds of a source is told by the source's row, so it need not keep it to forget it.
+CREATE VIRTUAL TABLE heads USING fts5(
+    title, facts, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
+);

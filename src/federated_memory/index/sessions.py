@@ -99,9 +99,9 @@ class SessionReading:
                 if data is None:
                     stored.unread += 1
                     continue
+                if not is_whole:  # the rows before it stay when it goes, also when it gives none
+                    writing.end_rows(stored.id, archive.started_at)
                 for row in rows_of(read_turns(reader, data, line)):
-                    if not is_whole:
-                        writing.end_rows(stored.id, archive.started_at)
                     writing.put_row(stored.id, row, archive.started_at)
                 if not is_whole:
                     writing.end_rows(stored.id, archive.started_at, is_open=True)
@@ -133,7 +133,7 @@ class SessionReading:
     def _describe(self, writing: Writing, source: int, agent: str, etag: str) -> int:
         archive = self._archive
         days = writing.days(source) if source else ""
-        facts = f"{archive.workspace_id} {archive.cwd} {agent} {days}"
+        facts = f"{archive.cwd} {agent} {days}"
         return writing.describe(
             Described(
                 archive.workspace_id, "session", archive.session_id, etag, archive.title, archive.started_at,

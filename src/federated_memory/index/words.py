@@ -87,9 +87,13 @@ def _pairs(run: re.Match[str]) -> str:
 
 
 def with_speakers(text: str, names: Iterable[str]) -> str:
-    """What stands in the table of words for what these people said."""
-    marks = " ".join(_SAID_BY + word for name in names for word in _NAME_WORD.findall(name)[:_MOST_NAME_WORDS])
-    return f"{indexed(text)}\n{marks}" if marks else indexed(text)
+    """What stands in the table of words for what these people said. What Unicode spells in another way than they did
+    stands there as they did too: exact queries look for that."""
+    parts = [indexed(text)]
+    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+        parts.append(_UNSPACED_RUN.sub(_pairs, text))
+    parts += (_SAID_BY + word for name in names for word in _NAME_WORD.findall(name)[:_MOST_NAME_WORDS])
+    return "\n".join(parts)
 
 
 def said_by(word: str) -> str:

@@ -6,22 +6,26 @@ call needs to know of the index it reads in its own transaction, so that a secon
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from array import array
 from dataclasses import dataclass, field
 from datetime import date
 
 from federated_memory.index.chunks import Chunk, chunks_of
-from federated_memory.index.library import SIZES
+from federated_memory.index.library import SIZES, packed, unpacked
 from federated_memory.index.rows import Row, Speaker, as_searched
+from federated_memory.index.tokens import UNSURE, Words
 from federated_memory.index.words import indexed, with_speakers
-from federated_memory.store.document import Document
+from federated_memory.store.document import VERSIONED, Document
 from federated_memory.store.memory_file import parse_memory, subject_of
 
 _SEGMENT_ROWS = 2_000
 _SEGMENT_CHARACTERS = 1_000_000
 _MOST_DAYS = 16
 _USUAL_WORTH = 3
+_Place = tuple[int, str, str, str]
+_IS_IT = "mark = ? AND workspace_id = ? AND kind = ? AND key = ?"
 PARTIAL = "~"
 """The etag of a session of which only a beginning is indexed yet."""
 
@@ -75,6 +79,7 @@ class Writing:
         self._next_row = int(meta.get("next_row", 1))
         self._dead_rows = int(meta.get("dead_rows", 0))
         self._pending = _Pending()
+        self._words = Words()
 
     # -- what the index is of
 
@@ -83,6 +88,7 @@ class Writing:
 
     def finish(self) -> None:
         """Before the commit: number the generation, so that readers take in what is new."""
+        self._words.store(self._connection)
         self.set(generation=self._generation, next_row=self._next_row, dead_rows=self._dead_rows)
 
     # -- documents
@@ -91,27 +97,24 @@ class Writing:
         """Replace what is indexed of a document, unless it is the same."""
         key = document.key
         held = self._connection.execute(
-            "SELECT etag, title, at FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?",
-            (key.workspace_id, key.kind, key.path),
+            f"SELECT etag, title, at FROM sources WHERE {_IS_IT}", _place(key.workspace_id, key.kind, key.path)
         ).fetchone()
-        if held == (document.etag, document.title, document.updated_at):
+        if held == (packed(document.etag), document.title, document.updated_at):
             return
         chunks = chunks_of(as_searched(text.decode("utf-8", "replace")))
-        self._put_chunks(document, document.title, f"{key.path} {key.workspace_id}", chunks)
+        self._put_chunks(document, document.title, "", chunks)
 
     def put_memory(self, document: Document, text: bytes) -> None:
         """The same of a memory, or of what is left of one. `at` is when it was made; its words are those of its
         content and summary, its name, kind, tags and files are found as a document's path is."""
         key = document.key
         held = self._connection.execute(
-            "SELECT etag FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?",
-            (key.workspace_id, key.kind, key.path),
+            f"SELECT etag FROM sources WHERE {_IS_IT}", _place(key.workspace_id, key.kind, key.path)
         ).fetchone()
-        if held == (document.etag,):
+        if held == (packed(document.etag),):
             return
-        memory_id = key.name.removesuffix(".md")
-        memory = parse_memory(memory_id, text)
-        facts = [memory_id, memory.kind, key.workspace_id, memory.project, *memory.tags, *memory.files]
+        memory = parse_memory(key.name.removesuffix(".md"), text)
+        facts = [memory.kind, memory.project, *memory.tags, *memory.files]
         chunks = chunks_of(as_searched(memory.content))
         if memory.summary:
             first = chunks[0] if chunks else Chunk(0, "", "")
@@ -149,10 +152,10 @@ class Writing:
     def stored(self, workspace_id: str, session_id: str) -> Stored | None:
         row = self._connection.execute(
             "SELECT id, etag, agent, lines, raw_bytes, sealed_line, sealed_bytes, sealed_sha256, tail_sha256, unread"
-            " FROM sources WHERE workspace_id = ? AND kind = 'session' AND key = ? AND etag <> ''",
-            (workspace_id, session_id),
+            f" FROM sources WHERE {_IS_IT} AND etag <> ''",
+            _place(workspace_id, "session", session_id),
         ).fetchone()
-        return None if row is None else Stored(*row)
+        return None if row is None else Stored(row[0], unpacked(row[1]), *row[2:])
 
     def put_row(self, source: int, row: Row, session_at: str) -> None:
         """Add a row of a session; it is stored with the segment, at the latest by `end_rows`."""
@@ -168,12 +171,13 @@ class Writing:
             return
         times = [row.at for row in rows if row.at] or [session_at]
         first = self._add_segment(source, rows, min(times), max(times), is_open=is_open)
+        are_kept = self._words.take([row.text for row in rows])
         self._connection.executemany(
             "INSERT INTO spoken (rowid, text) VALUES (?, ?)",
-            ((first + at, with_speakers(row.text, row.names)) for at, row in enumerate(rows)),
-        )
-        self._connection.executemany(
-            "INSERT INTO grams (rowid, text) VALUES (?, ?)", ((first + at, row.text) for at, row in enumerate(rows))
+            (
+                (first + at, with_speakers(row.text, row.names) + ("" if is_kept else f"\n{UNSURE}"))
+                for at, (row, is_kept) in enumerate(zip(rows, are_kept, strict=True))
+            ),
         )
 
     def reach(self, stored: Stored) -> None:
@@ -182,8 +186,9 @@ class Writing:
             "UPDATE sources SET etag = ?, agent = ?, lines = ?, raw_bytes = ?, sealed_line = ?, sealed_bytes = ?,"
             " sealed_sha256 = ?, tail_sha256 = ?, unread = ?, generation = ? WHERE id = ?",
             (
-                stored.etag, stored.agent, stored.lines, stored.raw_bytes, stored.sealed_line, stored.sealed_bytes,
-                stored.sealed_sha256, stored.tail_sha256, stored.unread, self._generation, stored.id,
+                packed(stored.etag), stored.agent, stored.lines, stored.raw_bytes, stored.sealed_line,
+                stored.sealed_bytes, stored.sealed_sha256, stored.tail_sha256, stored.unread, self._generation,
+                stored.id,
             ),
         )  # fmt: skip
 
@@ -198,17 +203,17 @@ class Writing:
     def describe(self, wanted: Described) -> int:
         """Make or update the row of a source and what its title is found by; returns its id."""
         connection = self._connection
-        values = (wanted.etag, wanted.title, wanted.at, wanted.ended_at, wanted.agent, wanted.facts, self._generation)
-        key = (wanted.workspace_id, wanted.kind, wanted.key)
-        known = connection.execute(
-            "SELECT id, title, facts FROM sources WHERE workspace_id = ? AND kind = ? AND key = ?", key
-        ).fetchone()
+        values = (
+            packed(wanted.etag), wanted.title, wanted.at, wanted.ended_at, wanted.agent, wanted.facts, self._generation
+        )  # fmt: skip
+        place = _place(wanted.workspace_id, wanted.kind, wanted.key)
+        known = connection.execute(f"SELECT id, title, facts, etag FROM sources WHERE {_IS_IT}", place).fetchone()
         if known is None:
             source = connection.execute(
-                "INSERT INTO sources (workspace_id, kind, key, etag, title, at, ended_at, agent, facts, generation,"
-                " lines, raw_bytes, sealed_line, sealed_bytes, sealed_sha256, tail_sha256, unread, worth)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, x'', x'', 0, 3)",
-                (*key, *values),
+                "INSERT INTO sources (mark, workspace_id, kind, key, etag, title, at, ended_at, agent, facts,"
+                " generation, lines, raw_bytes, sealed_line, sealed_bytes, sealed_sha256, tail_sha256, unread, worth)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, x'', x'', 0, 3)",
+                (*place, *values),
             ).lastrowid
             assert source is not None
         else:
@@ -218,19 +223,27 @@ class Writing:
                 " WHERE id = ?",
                 (*values, source),
             )
-        if known is None or known[1:] != (wanted.title, wanted.facts):
-            connection.execute("DELETE FROM heads WHERE rowid = ?", (source,))
+        is_held = known is not None and known[3] != ""
+        if not is_held or known[1:3] != (wanted.title, wanted.facts):
+            if is_held:
+                self._forget_head(source, place, known[1], known[2])
             connection.execute(
                 "INSERT INTO heads (rowid, title, facts) VALUES (?, ?, ?)",
-                (source, indexed(as_searched(wanted.title)), indexed(as_searched(wanted.facts))),
+                (source, *_head(place, wanted.title, wanted.facts)),
             )
         return int(source)
 
+    def _forget_head(self, source: int, place: _Place, title: str, facts: str) -> None:
+        self._connection.execute(
+            "INSERT INTO heads (heads, rowid, title, facts) VALUES ('delete', ?, ?, ?)",
+            (source, *_head(place, title, facts)),
+        )
+
     def forget(self, workspace_id: str, kind: str, key: str) -> None:
         """Take a source out of the index."""
+        place = _place(workspace_id, kind, key)
         row = self._connection.execute(
-            "SELECT id FROM sources WHERE workspace_id = ? AND kind = ? AND key = ? AND etag <> ''",
-            (workspace_id, kind, key),
+            f"SELECT id, title, facts FROM sources WHERE {_IS_IT} AND etag <> ''", place
         ).fetchone()
         if row is not None:
             self.clear(row[0])
@@ -238,7 +251,7 @@ class Writing:
                 "UPDATE sources SET etag = '', title = '', facts = '', generation = ? WHERE id = ?",
                 (self._generation, row[0]),
             )
-            self._connection.execute("DELETE FROM heads WHERE rowid = ?", (row[0],))
+            self._forget_head(row[0], place, row[1], row[2])
 
     def clear(self, source: int, *, only_open: bool = False) -> None:
         """Let the rows of a source count no more."""
@@ -266,6 +279,21 @@ class Writing:
             (source, first, int(is_open), first_at, last_at, lines, shapes, self._generation),
         )
         return first
+
+
+def _place(workspace_id: str, kind: str, key: str) -> _Place:
+    """What `_IS_IT` takes: a text of that length in an index would be as long again as the text of a short memory."""
+    digest = hashlib.blake2b(f"{workspace_id}\n{kind}\n{key}".encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big"), workspace_id, kind, key
+
+
+def _head(place: _Place, title: str, facts: str) -> tuple[str, str]:
+    """What a source is found by beside its rows. Forgetting needs the very same: whoever changes this, or the words
+    that are made of it, raises `SCHEMA_VERSION`."""
+    _, workspace_id, kind, key = place
+    own = key if kind in VERSIONED else key.rsplit("/", 1)[-1].removesuffix(".md")
+    name = "" if kind == "session" else own
+    return indexed(as_searched(title)), indexed(as_searched(f"{name} {workspace_id} {facts}".strip()))
 
 
 def _day(text: str) -> str:

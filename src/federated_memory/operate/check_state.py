@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from federated_memory.operate.check_shared import BACKUP, WHERE, check_shared
 from federated_memory.operate.findings import Finding, error, info, warning
-from federated_memory.operate.state_file import NAME, StateFile
+from federated_memory.operate.state_file import StateFile
 from federated_memory.store.database import SCHEMA_VERSION
 
-WHERE = f"_meta/{NAME}"
-BACKUP = "Stop the server and restore the whole root from a backup; what agents wrote since is still in the files"
 _MOST_GAPS = 5
 
 
-def check_state(state: StateFile) -> Iterator[Finding]:
-    """Raises: sqlite3.Error: so damaged that it cannot even be asked."""
+def check_state(state: StateFile, registered: Collection[str] | None = None) -> Iterator[Finding]:
+    """`registered`: the workspaces; None: nobody knows them.
+
+    Raises: sqlite3.Error: so damaged that it cannot even be asked."""
     for (problem,) in state.rows("PRAGMA integrity_check(20)"):
         if problem != "ok":
             yield error(WHERE, f"is damaged: {problem}", BACKUP)
     for table, row, parent, _ in state.rows("PRAGMA foreign_key_check"):
+        if table == "room_receipts":  # `check_shared` tells of those, and they can be mended
+            continue
         yield error(WHERE, f"row {row} of {table} has no {parent}", BACKUP)
     (version,) = state.row("PRAGMA user_version")
-    if version != SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         yield error(
             WHERE,
-            f"has schema {version}, this version reads {SCHEMA_VERSION}",
+            f"has schema {version}, this version reads up to {SCHEMA_VERSION}",
             "Check it with the version that wrote it",
         )
         return
+    if version < SCHEMA_VERSION:
+        yield info(WHERE, f"has schema {version}, not yet {SCHEMA_VERSION}", "The next start brings it up to date")
     yield from _feed(state)
     yield from _counts(state)
+    yield from check_shared(state, registered)
     (pending,) = state.row("SELECT count(*) FROM journal")
     if pending:
         yield info(

@@ -16,7 +16,8 @@ from federated_memory.names import DocumentPath, WorkspaceId
 from federated_memory.operate.check_documents import DocumentCheck, Facts
 from federated_memory.operate.check_meta import check_identity, check_meta, check_workspace_names, read_registry
 from federated_memory.operate.check_sessions import Reading, SessionCheck
-from federated_memory.operate.check_state import BACKUP, WHERE, check_state
+from federated_memory.operate.check_shared import BACKUP, WHERE
+from federated_memory.operate.check_state import check_state
 from federated_memory.operate.findings import Finding, error
 from federated_memory.operate.serving import is_served
 from federated_memory.operate.state_file import History, StateFile, open_state
@@ -145,7 +146,7 @@ class Look:
                 with self._folder.folder("_meta") as meta:
                     return check_meta(self._root, meta)
             case "state":
-                found = self._ask(lambda state: list(check_state(state))) or []
+                found = self._ask(lambda state: list(check_state(state, self._registered))) or []
                 return [*found, *([self._state_problem] if self._state_problem else [])]
             case "workspaces":
                 with self._folder.folder("workspaces") as folder:

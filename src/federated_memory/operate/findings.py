@@ -12,6 +12,7 @@ Severity = Literal["error", "warning", "info"]
 MOVE = "Rename it, or move it elsewhere"
 MOVE_OR_DELETE = "Move it elsewhere, or delete it"
 DELETE = "Delete it"
+MEND = "Stop the server and run `check --repair`: it keeps these rows in `_meta/quarantine` and mends the rest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`check --repair`: what is in the way goes to `_meta/quarantine`, and nothing else happens (SPEC: CHECK-9)."""
+"""`check --repair`: what is in the way goes to `_meta/quarantine`, rows that lead nowhere as well (SPEC: CHECK-9)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from pathlib import Path, PurePosixPath
 
 from federated_memory.fs import Folder, NotRegular, RootLock
 from federated_memory.fs.folder import storage_errors
-from federated_memory.operate.findings import Finding, Report
+from federated_memory.operate.check_meta import read_registry
+from federated_memory.operate.check_shared import WHERE, mend_shared
+from federated_memory.operate.findings import MEND, Finding, Report
+from federated_memory.operate.state_file import NAME
 
 QUARANTINE = "quarantine"
+_ROWS = "state.jsonl"
 
 
 def repair(report: Report) -> list[tuple[str, str]]:
     """Move what the report names as in the way; returns (from, to) below the root, as far as it could be done.
 
-    Nothing is deleted, written or overwritten, and what is damaged stays where it is.
+    No file is deleted, written or overwritten, and what is damaged stays where it is. Rows of what agents share that
+    lead nowhere are kept in `state.jsonl` beside what was moved, and mended.
 
     Raises:
         Locked: A server runs on the root.
     """
     wanted = [finding for finding in report.findings if finding.is_in_the_way]
     moved: list[tuple[str, str]] = []
-    if not wanted:
+    is_to_mend = any(finding.advice == MEND for finding in report.findings)
+    if not wanted and not is_to_mend:
         return moved
     lock = RootLock(report.root / "_meta" / "lock")
     lock.acquire()
@@ -34,9 +40,22 @@ def repair(report: Report) -> list[tuple[str, str]]:
                 to = f"_meta/{QUARANTINE}/{at}/{finding.path}"
                 if _move(root, report.root, finding, to):
                     moved.append((finding.path, to))
+            if is_to_mend:
+                place = ("_meta", QUARANTINE, at)
+                moved += [(f"{WHERE}: {what}", "/".join([*place, _ROWS])) for what in _mend(root, report.root, place)]
     finally:
         lock.release()
     return moved
+
+
+def _mend(root: Folder, top: Path, place: tuple[str, ...]) -> list[str]:
+    def keep(rows: bytes) -> None:
+        with root.folder(*place, create=True) as folder:
+            folder.create(_ROWS, rows)
+
+    with root.folder("_meta") as meta:
+        registered = read_registry(meta).workspaces
+    return mend_shared(top / "_meta" / NAME, registered, keep)
 
 
 def _move(root: Folder, top: Path, finding: Finding, to: str) -> bool:

@@ -1,4 +1,5 @@
-"""Knowledge and overviews: the list, one document, its versions side by side, and bringing one back (SPEC: SITE-7)."""
+"""Knowledge and overviews: the list, one document, its versions side by side, and bringing one back, deleted ones too
+(SPEC: SITE-7)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from starlette.responses import Response
 from federated_memory.errors import InvalidArgument, NotFound
 from federated_memory.pages.asked import Asked
 from federated_memory.pages.compare import Row, compare
+from federated_memory.pages.paging import pages_of
 from federated_memory.pages.reading import reading
 from federated_memory.pages.rendering import page, redirect, url_of
 from federated_memory.service.services import Services
@@ -30,7 +32,22 @@ class DocumentPages:
         )  # fmt: skip
         return page(
             asked, "knowledge.html", title=f"Knowledge of {row.workspace_id}", section="workspaces", tab="knowledge",
-            workspace=row, documents=found.documents, total=found.total, next_cursor=found.next_cursor, prefix=prefix,
+            workspace=row, documents=found.documents, total=found.total, prefix=prefix,
+            pages=pages_of(asked, url_of("w", row.workspace_id, "knowledge"), {"prefix": prefix}, found.next_cursor),
+        )  # fmt: skip
+
+    def deleted(self, asked: Asked) -> Response:
+        """What is gone and can be brought back."""
+        caller = asked.caller
+        row = self._services.workspaces.show(caller, asked.part("workspace_id"))
+        found = self._services.knowledge.deleted(
+            caller, row.workspace_id, limit=_MOST_ROWS, cursor=asked.query.get("cursor"), max_bytes=_MOST_BYTES
+        )
+        return page(
+            asked, "deleted.html", title=f"Deleted documents of {row.workspace_id}", section="workspaces",
+            tab="knowledge", workspace=row, documents=found.documents, total=found.total,
+            pages=pages_of(asked, url_of("w", row.workspace_id, "deleted"), {}, found.next_cursor),
+            may_restore=self._services.knowledge.may_restore(caller, row.workspace_id),
         )  # fmt: skip
 
     def document(self, asked: Asked) -> Response:
@@ -57,6 +74,7 @@ class DocumentPages:
         older, newer = asked.number("from"), asked.number("to")
         if older is None and newer is None and len(found.versions) > 1 and not asked.query.get("cursor"):
             newer, older = found.versions[0].version, found.versions[1].version
+        here = url_of("w", row.workspace_id, "history", *([path] if path else []))
         rows: list[Row] | None = None
         trouble = ""
         if older is not None and newer is not None:
@@ -67,7 +85,8 @@ class DocumentPages:
         return page(
             asked, "history.html", title=f"History of {path or OVERVIEW}", section="workspaces",
             tab="knowledge" if path else "overview", workspace=row, path=path or "", name=path or OVERVIEW,
-            versions=found.versions, next_cursor=found.next_cursor, older=older, newer=newer, rows=rows,
+            versions=found.versions, pages=pages_of(asked, here, {}, found.next_cursor),
+            older=older, newer=newer, rows=rows,
             trouble=trouble, may_restore=self._services.knowledge.may_restore(caller, row.workspace_id),
             restored=asked.number("restored"),
         )  # fmt: skip
@@ -78,8 +97,9 @@ class DocumentPages:
         version, path = form.get("version", ""), form.get("path") or None
         if not version.isdecimal() or len(version) > 9:
             raise InvalidArgument("No version was chosen", hint="Choose one on the page of the history")
+        if_match = "" if form.get("only_create") else form.get("if_match") or None
         done = self._services.knowledge.restore_by_hand(
-            asked.caller, workspace_id, path, int(version), if_match=form.get("if_match") or None
+            asked.caller, workspace_id, path, int(version), if_match=if_match
         )
         return redirect(url_of("w", workspace_id, "history", *([path] if path else []), restored=done.version))
 

@@ -10,7 +10,8 @@ from federated_memory.errors import Forbidden, InvalidArgument, InvalidName, Not
 from federated_memory.names import shown
 from federated_memory.pages.asked import Asked
 from federated_memory.pages.markdown import HIT_ANCHOR
-from federated_memory.pages.rendering import as_query, page, url_of
+from federated_memory.pages.paging import pages_of
+from federated_memory.pages.rendering import page, url_of
 from federated_memory.service.results import MemoryHit, MemoryHits
 from federated_memory.service.searching import Kind, Mode
 from federated_memory.service.services import Services
@@ -41,8 +42,7 @@ class FindingPages:
             title=f"Search: {text}" if text else "Search", section="search", query_text=text, given=given,
             is_filtered=any(given.values()), memory_kinds=KINDS, found=found, trouble=trouble,
             links=[link_of(hit, text) for hit in found.hits] if found else [],
-            more=url_of("search", q=text, **as_query(given), cursor=found.next_cursor)
-            if found and found.next_cursor else "",
+            pages=pages_of(asked, "/search", {"q": text, **given}, found.next_cursor if found else None),
         )  # fmt: skip
 
     def _found(self, asked: Asked, text: str, given: dict[str, str]) -> MemoryHits:

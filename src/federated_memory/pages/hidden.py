@@ -1,4 +1,4 @@
-"""Characters that nobody sees, shown by their names (SPEC: SITE-14).
+"""Characters that nobody sees, shown by their names (SPEC: SITE-15).
 
 Stored text may hold words that a model reads and a person does not: tag characters, zero-width ones, overrides of the
 direction, terminal codes. On a page each stands as `⟦U+202E⟧`. Joiners and variation selectors stay: scripts and emoji

@@ -9,7 +9,8 @@ from starlette.responses import Response
 from federated_memory.errors import InvalidArgument, InvalidName, NotFound
 from federated_memory.pages.asked import Asked
 from federated_memory.pages.markdown import HIT_ANCHOR, MOST_BYTES, rendered
-from federated_memory.pages.rendering import as_query, page, redirect, url_of
+from federated_memory.pages.paging import pages_of
+from federated_memory.pages.rendering import page, redirect, url_of
 from federated_memory.service.memory_results import MemoryList
 from federated_memory.service.results import WorkspaceRow
 from federated_memory.service.services import Services
@@ -48,13 +49,12 @@ class MemoryPages:
             if workspace is not None:
                 raise
             trouble = str(error)
-        more = {**as_query(given), "cursor": found.next_cursor} if found and found.next_cursor else {}
         return page(
             asked, "memories.html", 400 if trouble else 200,
             title=f"Memories of {workspace.workspace_id}" if workspace else "Memories",
             section="workspaces" if workspace else "memories", tab="memories", workspace=workspace, here=here,
             given=given, is_filtered=any(given.values()), found=found, trouble=trouble, kinds=KINDS,
-            more=f"{here}{url_of(**more)[1:]}" if more else "",
+            pages=pages_of(asked, here, given, found.next_cursor if found else None),
         )  # fmt: skip
 
     def _found(self, asked: Asked, given: dict[str, str], workspace: WorkspaceRow | None) -> MemoryList:

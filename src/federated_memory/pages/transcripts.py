@@ -1,12 +1,13 @@
-"""Sessions: the list, and one of them as a conversation (SPEC: SITE-8)."""
+"""Sessions: the list, and one of them as a conversation or to keep (SPEC: SITE-8)."""
 
 from __future__ import annotations
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from federated_memory.pages.asked import Asked
 from federated_memory.pages.conversation import Place, conversation
-from federated_memory.pages.rendering import page
+from federated_memory.pages.paging import pages_of
+from federated_memory.pages.rendering import HEADERS, page, url_of
 from federated_memory.service.services import Services
 
 _MOST_ROWS, _MOST_BYTES = 100, 1024**2
@@ -19,14 +20,15 @@ class TranscriptPages:
     def list(self, asked: Asked) -> Response:
         row = self._services.workspaces.show(asked.caller, asked.part("workspace_id"))
         query = asked.query
+        given = {name: query.get(name, "") for name in ("since", "until")}
         found = self._services.sessions.list(
             asked.caller, row.workspace_id, since=query.get("since"), until=query.get("until"), limit=_MOST_ROWS,
             cursor=query.get("cursor"), max_bytes=_MOST_BYTES,
         )  # fmt: skip
         return page(
             asked, "sessions.html", title=f"Sessions of {row.workspace_id}", section="workspaces", tab="sessions",
-            workspace=row, sessions=found.sessions, next_cursor=found.next_cursor,
-            since=query.get("since", ""), until=query.get("until", ""), is_first=not query.get("cursor"),
+            workspace=row, sessions=found.sessions, since=given["since"], until=given["until"],
+            pages=pages_of(asked, url_of("w", row.workspace_id, "sessions"), given, found.next_cursor),
         )  # fmt: skip
 
     def session(self, asked: Asked) -> Response:
@@ -42,3 +44,15 @@ class TranscriptPages:
             tab="sessions", workspace=row, conversation=found, session=found.page, line=place.line,
             query_text=asked.query.get("q", ""),
         )  # fmt: skip
+
+    def transcript(self, asked: Asked) -> Response:
+        """The JSONL as it was uploaded, for keeping: never shown by a browser."""
+        archive = self._services.sessions.find(asked.caller, asked.part("workspace_id"), asked.part("session_id"))
+        headers = {
+            **HEADERS,
+            "content-disposition": f'attachment; filename="{archive.session_id}.jsonl"',
+            "content-length": str(archive.raw_bytes),
+        }
+        return StreamingResponse(
+            self._services.sessions.stream(archive), headers=headers, media_type="application/jsonl"
+        )

@@ -48,6 +48,7 @@ class Candidates:
         self._archives = archives
         self._look = look
         self._texts = texts
+        self._expression: str | None = None
         self._sources = sorted(sources, key=lambda source: source.place, reverse=True)
         self._behind = sorted(behind, key=place_of, reverse=True)
         self._lock = threading.Lock()
@@ -115,11 +116,13 @@ class Candidates:
             return None
         numbers = {source.id for source in sources}
         scope = RowScope(library, lambda source: source.id in numbers, frozenset())
-        rows = view.grams(self._texts, scope, most)
-        if rows is None:
+        if self._expression is None:  # good for what is indexed later too: of a session that grew all is looked at
+            self._expression = view.holding(self._texts) or ""
+        rows = view.rows("spoken", self._expression, scope).newest(most) if self._expression else None
+        if rows is None or not rows.is_all:
             return None
         lines: dict[Source, set[int]] = {}
-        for row in rows:
+        for row in rows.rows:
             segment = library.segment_of(row)
             if segment is not None and segment.source is not None:
                 lines.setdefault(segment.source, set()).add(segment.lines[row - segment.first_row])
@@ -127,7 +130,7 @@ class Candidates:
 
 
 def sure_texts(query: Exact) -> list[str]:
-    """What every match holds, as the table of grams knows it: its case does not matter, line ends and all else do."""
+    """What every match holds, as the index knows it: its case does not matter, line ends and all else do."""
     pieces = list(query.literals.texts)
     if query.literals.ignores_case:  # beyond ASCII, ideas of case differ
         pieces = [run for text in pieces for run in _ascii_runs(text)]

@@ -19,6 +19,8 @@ from federated_memory.service.pages import (
     page_text,
 )
 from federated_memory.service.results import (
+    DeletedDocument,
+    DeletedDocuments,
     DocumentDeleted,
     DocumentList,
     DocumentRow,
@@ -47,7 +49,7 @@ class Knowledge:
         workspace = self._reader(caller, workspace_id)
         key = decode_cursor(cursor, "documents", str)
         after = str(key[0]) if key else ""
-        self._core.scan.workspace(workspace.workspace_id)
+        self._core.scan.workspace(workspace.workspace_id, ["knowledge"])
         found = [
             document
             for document in self._core.documents.list(workspace.workspace_id)
@@ -70,6 +72,32 @@ class Knowledge:
             documents=rows,
             total=len(found),
             next_cursor=encode_cursor("documents", [rows[-1].path]) if more else None,
+        )
+
+    def deleted(
+        self, caller: Caller, workspace_id: str, *, limit: int, cursor: str | None, max_bytes: int
+    ) -> DeletedDocuments:
+        """The documents of a workspace that are gone and whose versions are kept, the latest deletion first."""
+        workspace = self._reader(caller, workspace_id)
+        key = decode_cursor(cursor, "deleted", str, str)
+        self._core.scan.workspace(workspace.workspace_id, ["knowledge"])
+        found = self._core.documents.deleted(workspace.workspace_id)
+        rows, more = fit_rows(
+            (
+                DeletedDocument(
+                    path=document.key.path, title=document.title, bytes=document.bytes, version=document.version,
+                    updated_at=document.updated_at,
+                )
+                for document in found
+                if key is None or (document.updated_at, document.key.path) < (str(key[0]), str(key[1]))
+            ),
+            limit, max_bytes,
+        )  # fmt: skip
+        return DeletedDocuments(
+            workspace_id=workspace.workspace_id,
+            documents=rows,
+            total=len(found),
+            next_cursor=encode_cursor("deleted", [rows[-1].updated_at, rows[-1].path]) if more else None,
         )
 
     def read(

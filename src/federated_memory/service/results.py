@@ -65,6 +65,21 @@ class DocumentList(Result):
     next_cursor: str | None = None
 
 
+class DeletedDocument(Result):
+    path: str
+    title: str
+    bytes: int
+    version: int = Field(description="The last one, which restoring brings back.")
+    updated_at: str
+
+
+class DeletedDocuments(Result):
+    workspace_id: str
+    documents: list[DeletedDocument]
+    total: int
+    next_cursor: str | None = None
+
+
 class DocumentText(Result):
     workspace_id: str
     path: str

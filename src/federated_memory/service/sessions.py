@@ -282,7 +282,7 @@ class Sessions:
         """
         workspace = self._core.policy.reader(caller, parse_workspace_id(workspace_id))
         knowledge, sessions = _plan_of(wanted)
-        self._core.scan.workspace(workspace.workspace_id)
+        self._core.scan.workspace(workspace.workspace_id, ["knowledge"])
         differing = []
         for path, digest in knowledge.items():
             document = self._core.documents.find(Key(workspace.workspace_id, "knowledge", parse_document_path(path)))

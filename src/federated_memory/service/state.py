@@ -44,7 +44,7 @@ OnViolation = Literal["refuse", "report"]
 class State:
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._pace = Pace(core.settings.state_writes_per_second, "writes of shared state")
+        self._pace = Pace(core.settings.state_writes_per_second, "writes of shared state a second with this token")
 
     @property
     def shared(self) -> SharedState:
@@ -54,12 +54,28 @@ class State:
 
     def get(self, caller: Caller, key: str, max_bytes: int = DEFAULT_MAX_BYTES) -> StateValue:
         """The value of a key; `exists` tells an absent key from one whose value is null."""
+        found = self._find(caller, key)
+        if found is None:
+            return StateValue(key=key, exists=False, version=0)
+        return _value(found, max_bytes - ENVELOPE_BYTES)
+
+    def get_whole(self, caller: Caller, key: str) -> dict[str, object]:
+        """What `get` tells, whatever its length, ready to be sent: the value stays the JSON that it is kept as."""
+        found = self._find(caller, key)
+        if found is None:
+            return {"key": key, "exists": False, "version": 0, "truncated": False}
+        row: dict[str, object] = {
+            "key": key, "exists": True, "value": orjson.Fragment(found.value or b"null"), "version": found.number,
+            "updated_at": found.at, "updated_by": found.actor, "workspace_id": found.workspace_id,
+        }  # fmt: skip
+        if found.expires_at is not None:
+            row["expires_at"] = _time(found.expires_at)
+        return {**row, "truncated": False}
+
+    def _find(self, caller: Caller, key: str) -> StateChange | None:
         name = parse_state_key(key)
         self._core.policy.ensure_reads_key(caller, name)
-        found = self.shared.get(name)
-        if found is None:
-            return StateValue(key=name, exists=False, version=0)
-        return _value(found, max_bytes - ENVELOPE_BYTES)
+        return self.shared.get(name)
 
     def values(
         self, caller: Caller, prefix: str = "", *, limit: int, cursor: str | None, max_bytes: int = DEFAULT_MAX_BYTES
@@ -107,7 +123,7 @@ class State:
         author = self.author(caller, writes, binding)
         while True:
             try:
-                return told(writes, self.begin(author, writes).result())
+                return told(writes, self.begin(author, writes, alone=True).result())
             except SchemasChanged:
                 continue
 
@@ -124,15 +140,18 @@ class State:
         self._pace.spend(caller.grant.fingerprint, len(writes))
         return Author(caller.actor, workspace.workspace_id)
 
-    def begin(self, author: Author, writes: Sequence[Write]) -> Future[Written]:
-        """Look at the values and queue the writes. The answer may be SchemasChanged: then begin again."""
+    def begin(self, author: Author, writes: Sequence[Write], *, alone: bool) -> Future[Written]:
+        """Look at the values and write them, or (unless `alone`) queue them for those who come meanwhile.
+
+        The answer may be SchemasChanged: then begin again.
+        """
         self._core.root.ensure_space()
         schemas_version = self.shared.schemas_version
         for write in writes:
             if write.value is not None:
                 self._ensure_fits(write.key, write.value)
                 ensure_no_secret(self._core.settings, write.value)
-        return self.shared.write(writes, author, schemas_version)
+        return self.shared.write(writes, author, schemas_version, alone=alone)
 
     def is_looked_at(self, writes: Sequence[Write]) -> bool:
         """Whether a write takes a look that may take a while: at a schema, or for secrets."""

@@ -24,10 +24,11 @@ from federated_memory.service.agents import Agent, Presences
 from federated_memory.service.core import Core
 from federated_memory.service.leases import Leases
 from federated_memory.service.messages import Messages, notice_of
+from federated_memory.service.promptly import promptly
 from federated_memory.service.room_results import ClaimedTask, PendingTasks, TaskChanged, TaskOutcome, TaskRow
 from federated_memory.service.texts import ensure_text
 from federated_memory.service.waiting import Waiter, Waiting
-from federated_memory.store.rooms import Message, Rooms, rfc3339
+from federated_memory.store.rooms import Member, Message, Rooms, rfc3339
 from federated_memory.store.tasks import State, Task
 from federated_memory.store.tasks import Tasks as StoredTasks
 
@@ -47,7 +48,7 @@ _RETRY_SECONDS = 30.0
 
 
 class TaskService:
-    """Waits in the event loop, works in threads. Every acknowledged step is one durable commit."""
+    """Waits in the event loop, works there or in threads. Every acknowledged step is one durable commit."""
 
     def __init__(
         self, core: Core, tasks: StoredTasks, rooms: Rooms, messages: Messages, waiting: Waiting, presences: Presences
@@ -75,23 +76,24 @@ class TaskService:
         """
         _ensure_seconds("timeout_seconds", timeout_seconds)
         started = anyio.current_time()
-        agent, asked = await _in_thread(self._add, caller, binding, room, task, to)
-        found = asked
+        agent = self._messages.agent(caller, binding)  # looks at no disk
+        found: Task
 
         async def finished() -> Task | None:
             nonlocal found
             found = self._find(found)
             return found if found.is_finished else None
 
-        with self._presences.connected(agent):
+        # Refused, if at all, before there is a task: whoever is refused may send it again.
+        with self._waiting.counted(agent.name, timeout_seconds), self._presences.connected(agent):
+            found = await self._promptly(self._add, agent, room, task, to)
             done = await self._waiting.until(
-                finished, asked.task_id, who=agent.name, waiter=waiter, told=lambda: _standing(found),
+                finished, found.task_id, waiter=waiter, told=lambda: _standing(found),
                 seconds=timeout_seconds - (anyio.current_time() - started),
             )  # fmt: skip
         return _outcome(done or found)
 
-    def _add(self, caller: Caller, binding: str | None, room: str, task: str, to: str) -> tuple[Agent, Task]:
-        agent = self._messages.agent(caller, binding)
+    def _add(self, agent: Agent, room: str, task: str, to: str) -> Task:
         name = self._messages.ensure_member(agent, room, writes=True).room
         ensure_text("task", task, MAX_TASK_BYTES)
         addressee = parse_addressee(to)
@@ -105,12 +107,11 @@ class TaskService:
             name, task, requester=(agent.workspace_id, agent.session),
             addressee=(addressee.kind, addressee.name, addressee.session),
         )  # fmt: skip
-        self._signal_open(done)
-        return agent, done
+        self._signal_open(done, members)
+        return done
 
-    def _signal_open(self, task: Task) -> None:
+    def _signal_open(self, task: Task, members: list[Member]) -> None:
         """Wake those who may claim it."""
-        members = self._rooms.members(task.room)
         if task.addressee_kind in ("agent", "session"):
             wanted = [task.addressee]
         else:
@@ -126,7 +127,7 @@ class TaskService:
             NotFound: No such task, or neither asked for by the caller nor in one of its rooms.
         """
         _ensure_seconds("wait_seconds", wait_seconds)
-        agent, task = await _in_thread(self._visible, caller, binding, task_id)
+        agent, task = await self._promptly(self._visible, caller, binding, task_id)
 
         async def finished() -> Task | None:
             nonlocal task
@@ -135,9 +136,10 @@ class TaskService:
 
         if wait_seconds and not task.is_finished:
             mine = task.state == "claimed" and task.worker_session == agent.session
-            with self._presences.connected(agent), self._leases.held(task) if mine else nullcontext():
+            is_held = self._leases.held(task) if mine else nullcontext()
+            with self._waiting.counted(agent.name, wait_seconds), self._presences.connected(agent), is_held:
                 await self._waiting.until(
-                    finished, task_id, who=agent.name, waiter=waiter, told=lambda: _standing(task), seconds=wait_seconds
+                    finished, task_id, waiter=waiter, told=lambda: _standing(task), seconds=wait_seconds
                 )
         return self._row(task)
 
@@ -205,15 +207,14 @@ class TaskService:
         async def ready() -> tuple[list[Task], list[Message]] | None:
             nonlocal taken
             with anyio.CancelScope(shield=True):  # what is claimed must be handed over, or given back
-                taken = await _in_thread(take)
+                taken = await self._promptly(take)
             return taken if any(taken) else None
 
         try:
-            with self._presences.connected(agent):
+            with self._waiting.counted(agent.name, wait_seconds), self._presences.connected(agent):
                 await self._waiting.until(
-                    ready, agent.workspace_id, who=agent.name, waiter=waiter, told=lambda: "waiting for a task",
-                    seconds=wait_seconds,
-                )  # fmt: skip
+                    ready, agent.workspace_id, waiter=waiter, told=lambda: "waiting for a task", seconds=wait_seconds
+                )
             await anyio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
             await self._give_all_back(taken[0])
@@ -250,10 +251,10 @@ class TaskService:
         self._leases.end(task.task_id, task.attempt)
         done = self._tasks.give_back(task.task_id, task.attempt)
         if done:
-            self._signal_open(task)
+            self._signal_open(task, self._rooms.members(task.room))
         return done
 
-    def submit(
+    async def submit(
         self, caller: Caller, task_id: str, *, success: bool, output: str, attempt: int | None = None,
         binding: str | None = None,
     ) -> TaskChanged:  # fmt: skip
@@ -264,6 +265,11 @@ class TaskService:
             Conflict: Claimed by another session or in another attempt, finished, or cancelled.
             TooLarge: The output is too long.
         """
+        return await self._promptly(self._submit, caller, task_id, success, output, attempt, binding)
+
+    def _submit(
+        self, caller: Caller, task_id: str, success: bool, output: str, attempt: int | None, binding: str | None
+    ) -> TaskChanged:
         agent, task = self._visible(caller, binding, task_id)
         ensure_text("output", output, MAX_OUTPUT_BYTES, may_be_empty=True)
         self._core.root.ensure_space()
@@ -328,6 +334,9 @@ class TaskService:
         """Results that nobody has fetched for long."""
         before = datetime.now(timezone.utc) - timedelta(days=RESULT_DAYS)
         self._tasks.remove_finished(before.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+
+    async def _promptly(self, function: Callable[..., T], *arguments: object) -> T:
+        return await promptly(self._core.root.database, function, *arguments)
 
     # -- rows
 

@@ -20,6 +20,8 @@ LONG_CALL = "federated_memory.long_call"
 """Key of the ASGI scope under which the waiter of a call is left whose answer can be a stream."""
 MOST_WAITING = 2_000
 MOST_WAITING_EACH = 100
+_SOON_SECONDS = 0.1
+"""What is over by then is not told of: a call that is answered at once needs no stream."""
 
 
 class Waiter:
@@ -99,20 +101,17 @@ class Waiting:
         self,
         ready: Callable[[], Awaitable[T | None]],
         *topics: str,
-        who: str,
         seconds: float,
         waiter: Waiter,
         told: Callable[[], str],
     ) -> T | None:
         """What `ready` finds: now, or after a signal. None: the time is over, the waiter has left, or the server stops.
 
-        `told` says how things stand; the waiter hears of it when it changes, and now and then.
-
-        Raises:
-            RateLimited: Too many calls wait, of `who` or in all.
+        `told` says how things stand; the waiter hears of it when it has changed for a moment, and now and then. Whoever
+        waits is `counted` all the while.
         """
         deadline = anyio.current_time() + seconds
-        with self._counted(who, seconds), self.listening(*topics) as wake:
+        with self.listening(*topics) as wake:
             waiter.wakes(wake)
             said = ""
             while True:
@@ -120,12 +119,22 @@ class Waiting:
                 found = await ready()
                 if found is not None or not self._goes_on(waiter, deadline):
                     return found
-                if told() != said:
+                if told() != said and not await self._comes_soon(wake, deadline):
                     said = told()
                     await waiter.tell(said)
                 await self._event(wake, waiter, deadline, said)
                 if not self._goes_on(waiter, deadline):
                     return None
+
+    async def _comes_soon(self, wake: asyncio.Event, deadline: float) -> bool:
+        """Whether there is a signal before it is worth the while to tell of the waiting."""
+        self._idle += 1
+        try:
+            with anyio.move_on_after(min(_SOON_SECONDS, deadline - anyio.current_time())):
+                await wake.wait()
+        finally:
+            self._idle -= 1
+        return wake.is_set()
 
     async def _event(self, wake: asyncio.Event, waiter: Waiter, deadline: float, said: str) -> None:
         """Until it is set, or the waiting is over; the waiter hears now and then that it goes on."""
@@ -143,7 +152,8 @@ class Waiting:
         return not waiter.is_gone and not self.is_stopping and anyio.current_time() < deadline
 
     @contextmanager
-    def _counted(self, who: str, seconds: float) -> Iterator[None]:
+    def counted(self, who: str, seconds: float) -> Iterator[None]:
+        """A call that may wait. Raises: RateLimited: too many do, of `who` or in all."""
         if seconds <= 0:
             yield
             return

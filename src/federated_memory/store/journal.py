@@ -219,7 +219,11 @@ class Journal:
                 current: bytes | None = folder.read(key.name)
             except (FileNotFoundError, NotRegular):
                 current = None
-            is_ours = current is None or etag_of(current) in replaced or _is_torn(current, last.text or b"")
+            is_ours = (
+                current is None
+                or etag_of(current) in replaced
+                or any(versions.could_be_torn(current, entry.text or b"") for entry in entries)
+            )
             if last.text is None:
                 if current is not None and is_ours:
                     folder.remove(key.name)
@@ -240,8 +244,3 @@ def open_folder(root: Root, key: Key, folders: list[str], *, create: bool = Fals
     """A folder of the document's workspace; new ones are made durable by the journal, not here."""
     with root.workspace_folder(key.workspace_id) as workspace:
         return workspace.folder(*folders, create=create, sync=False)
-
-
-def _is_torn(current: bytes, text: bytes) -> bool:
-    """What a power cut can leave of `text`: nothing, a beginning, or a beginning and zeros."""
-    return text.startswith(current.rstrip(b"\0"))

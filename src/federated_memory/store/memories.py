@@ -26,14 +26,14 @@ from federated_memory.store.memory_rows import MemoryRow, mark_of_source
 from federated_memory.store.tombstones import Tombstones
 from federated_memory.transcripts.times import parse_time
 
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, which divide a byte evenly
 _RANDOM_CHARACTERS = 8
 
 
 def new_memory_id(created_at: str, suffix: str = "") -> str:
     """Such as `20261121-101502-k3f9x2ma`: sorts by time. `suffix` in place of the random end."""
     digits = "".join(character for character in created_at[:19] if character.isdigit())
-    end = suffix or "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARACTERS))
+    end = suffix or "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(_RANDOM_CHARACTERS))
     return f"{digits[:8]}-{digits[8:14]}-{end}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -72,10 +73,12 @@ def memory_title(data: bytes, memory_id: str) -> str:
     return (parse_memory(memory_id, data).subject or memory_id)[:120]
 
 
+@functools.lru_cache(maxsize=8)  # as with `parse_memory`
 def subject_of(content: str) -> str:
     """The first line, which is what a memory is about unless somebody says otherwise."""
     first = next((line.strip("#*- \t") for line in content.splitlines() if line.strip("#*- \t")), content.strip())
-    visible = "".join(character for character in first if character.isprintable()).strip() or "note"
+    visible = first if first.isprintable() else "".join(filter(str.isprintable, first))
+    visible = visible.strip() or "note"
     return visible if len(visible) <= 100 else visible[:99].rsplit(" ", 1)[0].rstrip() + "…"
 
 
@@ -121,7 +124,11 @@ def format_memory(memory: Memory) -> bytes:
         if value := getattr(memory, name):
             head[name] = value
     head.update(memory.others)
-    return b"---\n" + _dumped(head) + b"---\n" + memory.content.encode() + b"\n"
+    dumped = _dumped(head)
+    data = b"---\n" + dumped + b"---\n" + memory.content.encode() + b"\n"
+    if memory.subject and not memory.others and len(dumped) < _MOST_HEAD_BYTES // 2:
+        _parsed.keep((memory.memory_id, data), memory)  # reading it back is the larger half of the work on a text
+    return data
 
 
 def _dumped(head: Mapping[str, object]) -> bytes:
@@ -132,9 +139,38 @@ def _dumped(head: Mapping[str, object]) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-@functools.lru_cache(maxsize=8)  # a write asks for the title, the row and the index's rows of one text
+class _Parsed:
+    """The last few memories by their files' text: a write asks for the title, the row and the index's rows of one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, bytes], Memory] = {}
+
+    def get(self, key: tuple[str, bytes]) -> Memory | None:
+        return self._known.get(key)
+
+    def keep(self, key: tuple[str, bytes], memory: Memory) -> None:
+        with self._lock:
+            self._known[key] = memory
+            while len(self._known) > self._most:
+                del self._known[next(iter(self._known))]
+
+
+_parsed = _Parsed(8)
+
+
 def parse_memory(memory_id: str, data: bytes) -> Memory:
     """The memory in a file of that name; a file without front matter is its content alone."""
+    found = _parsed.get((memory_id, data))
+    if found is None:
+        found = read_memory(memory_id, data)
+        _parsed.keep((memory_id, data), found)
+    return found
+
+
+def read_memory(memory_id: str, data: bytes) -> Memory:
+    """`parse_memory`, from the text and nothing that is known of it."""
     head, content = split(data)
     told = _loaded(head)
     known = {name: told.get(name) for name in ("id", "kind", "importance", "visibility", *_TEXTS, *_LISTS)}

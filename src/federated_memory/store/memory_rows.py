@@ -172,6 +172,13 @@ class MemoryRows:
         rows = self._database.rows(f"SELECT {COLUMNS} FROM memories m WHERE m.memory_id = ?", memory_id)
         return [MemoryRow(*row) for row in rows]
 
+    def subject(self, memory_id: str, workspace_id: str) -> str:
+        """Empty: there is no such memory."""
+        row = self._database.row(
+            "SELECT subject FROM memories WHERE memory_id = ? AND workspace_id = ?", memory_id, workspace_id
+        )
+        return str(row[0]) if row else ""
+
     def of_source(self, workspace_id: WorkspaceId, source: str) -> MemoryRow | None:
         """What an earlier import made of that source, be it deleted since."""
         row = self._database.row(

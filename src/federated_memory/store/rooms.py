@@ -17,7 +17,7 @@ from federated_memory.store.changes import now
 from federated_memory.store.database import Database
 from federated_memory.store.own_tables import OwnTables
 
-MessageKind = Literal["notice", "memory", "cancel"]
+MessageKind = Literal["notice", "memory", "memory_deleted", "cancel"]
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS rooms (
     room TEXT PRIMARY KEY,
@@ -45,7 +45,7 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS room_messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     room TEXT NOT NULL,
-    kind TEXT NOT NULL,            -- notice | memory | cancel
+    kind TEXT NOT NULL,            -- notice | memory | memory_deleted | cancel
     sender TEXT NOT NULL,          -- workspace
     sender_session TEXT NOT NULL,
     addressee TEXT NOT NULL,       -- as it was given; empty: everybody
@@ -299,15 +299,37 @@ def rfc3339(seconds: float) -> str:
 def rename_in_rooms(transaction: sqlite3.Connection, tables: set[str], old: str, new: str) -> None:
     """A workspace has another id from now on, or is another one's part; in the caller's transaction.
 
-    Where both were members of a room, the one that is there stays.
+    Where both were members of a room one membership stays: since the earlier day, with the role that either had. What
+    was kept for one and withheld from the other is kept.
     """
-    for table, column in (
-        ("rooms", "owner"), ("room_members", "workspace_id"), ("room_messages", "sender"),
-        ("room_messages", "addressee"), ("room_receipts", "workspace_id"), ("tasks", "requester"),
-        ("tasks", "worker"), ("tasks", "addressee"),
+    if "room_members" in tables:
+        both = "room_members AS o WHERE o.room = room_members.room AND o.workspace_id = ?1"
+        transaction.execute(
+            "UPDATE room_members SET"
+            f" role = CASE role WHEN '' THEN (SELECT o.role FROM {both}) ELSE role END,"
+            f" joined_at = min(joined_at, (SELECT o.joined_at FROM {both})),"
+            f" seen_at = max(seen_at, (SELECT o.seen_at FROM {both}))"
+            f" WHERE workspace_id = ?2 AND EXISTS (SELECT 1 FROM {both})",
+            (old, new),
+        )
+        transaction.execute(
+            "DELETE FROM room_receipts WHERE workspace_id = ?2 AND state = 'withheld' AND number IN"
+            " (SELECT number FROM room_receipts WHERE workspace_id = ?1 AND state <> 'withheld')",
+            (old, new),
+        )
+        # An agent may have been named with its session: `workspace/session`.
+        transaction.execute(
+            "UPDATE room_messages SET addressee = ?2 || substr(addressee, length(?1) + 1)"
+            " WHERE addressee = ?1 OR substr(addressee, 1, length(?1) + 1) = ?1 || '/'",
+            (old, new),
+        )
+    for table, column, more in (
+        ("rooms", "owner", ""), ("room_members", "workspace_id", ""), ("room_messages", "sender", ""),
+        ("room_receipts", "workspace_id", ""), ("tasks", "requester", ""), ("tasks", "worker", ""),
+        ("tasks", "addressee", " AND addressee_kind IN ('agent', 'session')"),  # a role may have the workspace's name
     ):  # fmt: skip
         if table in tables:
-            transaction.execute(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?", (new, old))
+            transaction.execute(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {column} = ?{more}", (new, old))
     for table in tables & {"room_members", "room_receipts"}:
         transaction.execute(f"DELETE FROM {table} WHERE workspace_id = ?", (old,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import sqlite3
 import threading
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 TEMPORARY = "tmp"
+STAGED_DOCUMENT = "document"
 
 
 class Root:
@@ -93,8 +95,11 @@ class Root:
             )
 
     def _sweep(self) -> None:
-        """Remove what an interrupted write left in the temporary folder; nothing there was ever acknowledged."""
-        leftovers = self.temporary.entries()
+        """Remove what an interrupted write left in the temporary folder; nothing there was ever acknowledged.
+
+        A document's that has its second name already stays: it tells which file that is (`store.scan.drop_unfinished`).
+        """
+        leftovers = [entry for entry in self.temporary.entries() if not _is_named(entry)]
         for entry in leftovers:
             with suppress(IsADirectoryError):
                 self.temporary.remove(entry.name)
@@ -139,3 +144,7 @@ class Root:
                 self.meta.create("secret.key", secrets.token_hex(32).encode())
                 self.meta.sync_names()
         return bytes.fromhex(self.meta.read("secret.key").decode())
+
+
+def _is_named(entry: os.DirEntry[str]) -> bool:
+    return entry.name.startswith(f".{STAGED_DOCUMENT}.") and entry.stat(follow_symlinks=False).st_nlink > 1

@@ -23,17 +23,17 @@ CREATE TABLE documents (
     workspace_id TEXT NOT NULL,
     kind TEXT NOT NULL,            -- knowledge | overview
     path TEXT NOT NULL,
-    folded TEXT NOT NULL,
+    folded TEXT NOT NULL,          -- empty for memories, whose names are ours
     version INTEGER NOT NULL,
     etag TEXT NOT NULL,
     bytes INTEGER NOT NULL,
-    title TEXT NOT NULL,
+    title TEXT NOT NULL,           -- empty for memories: their subject is in their own table
     updated_at TEXT NOT NULL,
     stamp TEXT NOT NULL,           -- size, mtime and inode of the file: equal means unchanged
     deleted INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (workspace_id, kind, path)
 ) WITHOUT ROWID;
-CREATE INDEX documents_folded ON documents (workspace_id, kind, folded) WHERE deleted = 0;
+CREATE INDEX documents_folded ON documents (workspace_id, kind, folded) WHERE deleted = 0 AND folded <> '';
 
 -- Document writes that are acknowledged, but whose files may not be durable yet.
 CREATE TABLE journal (

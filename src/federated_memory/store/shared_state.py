@@ -91,7 +91,7 @@ class SchemasChanged(Conflict):
 
 
 class SharedState:
-    """Thread-safe. Reads are plain queries; writes go through one thread, which commits many at once."""
+    """Thread-safe. Reads are plain queries; writes that come together are committed at once."""
 
     def __init__(
         self, database: Database, feed: ChangeFeed, *, max_keys: int, history: int, log: int,
@@ -118,7 +118,7 @@ class SharedState:
         self._commits.close()
 
     def on_change(self, listener: Callable[[list[StateChange]], None]) -> None:
-        """Call `listener`, which must be quick, with what each commit changed, in order; in the writer's thread."""
+        """Call `listener`, which must be quick, with what each commit changed, in order; in the thread that commits."""
         self._listeners.append(listener)
 
     def now(self) -> float:
@@ -177,8 +177,10 @@ class SharedState:
 
     # -- writing
 
-    def write(self, writes: Sequence[Write], author: Author, schemas_version: int) -> Future[Written]:
-        """All of it or nothing; durable when the answer is there.
+    def write(
+        self, writes: Sequence[Write], author: Author, schemas_version: int, *, alone: bool = False
+    ) -> Future[Written]:
+        """All of it or nothing; durable when the answer is there. `alone`: nobody else is known to write now.
 
         The values have been found to hold the schemas of `schemas_version`.
 
@@ -186,7 +188,9 @@ class SharedState:
             Conflict: A key is not at its `if_version`; the facts say at which it is. SchemasChanged: look again.
             TooLarge: There are too many keys.
         """
-        return self._commits.submit(lambda transaction: self._write(transaction, writes, author, schemas_version))
+        return self._commits.submit(
+            lambda transaction: self._write(transaction, writes, author, schemas_version), alone=alone
+        )
 
     def expire(self) -> int:
         """End what is due, at most some hundreds; returns how many. Those who watch are told."""
@@ -341,7 +345,7 @@ class SharedState:
         self.schemas = kept if schema is None else {**kept, pattern: schema}
         return schema
 
-    # -- the writer's thread
+    # -- in the thread that commits
 
     def _committed(self, results: list[Written | KeySchema | None]) -> None:
         changes = [change for result in results if isinstance(result, Written) for change in result.changes]

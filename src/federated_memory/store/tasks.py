@@ -140,22 +140,24 @@ class Tasks:
 
         Where there are none nothing is written.
         """
-        if not self._tables.rows(_CLAIMABLE, worker, session, room, 1):
-            return []
-        found = []
-        with self._tables.transaction() as transaction:
-            for row in transaction.execute(_CLAIMABLE, (worker, session, room, limit)).fetchall():
-                before = Task(*row)
-                task = replace(
-                    before, state="claimed", attempt=before.attempt + 1, worker=worker, worker_session=session,
-                    lease_seconds=lease_seconds, updated_at=now(),
-                )  # fmt: skip
-                transaction.execute(
-                    "UPDATE tasks SET state = 'claimed', attempt = ?, worker = ?, worker_session = ?,"
-                    " lease_seconds = ?, updated_at = ? WHERE number = ?",
-                    (task.attempt, worker, session, lease_seconds, task.updated_at, task.number),
-                )
-                found.append(task)
+        found: list[Task] = []
+        while not found and (open_ones := self._tables.rows(_CLAIMABLE, worker, session, room, limit)):
+            with self._tables.transaction() as transaction:
+                for row in open_ones:
+                    before = Task(*row)
+                    task = replace(
+                        before, state="claimed", attempt=before.attempt + 1, worker=worker, worker_session=session,
+                        lease_seconds=lease_seconds, updated_at=now(),
+                    )  # fmt: skip
+                    taken = transaction.execute(  # unless somebody else was faster, or the worker has left the room
+                        "UPDATE tasks SET state = 'claimed', attempt = ?, worker = ?, worker_session = ?,"
+                        " lease_seconds = ?, updated_at = ? WHERE number = ? AND state = 'open' AND attempt = ?"
+                        " AND EXISTS (SELECT 1 FROM room_members m WHERE m.room = tasks.room AND m.workspace_id = ?)",
+                        (task.attempt, worker, session, lease_seconds, task.updated_at, task.number, before.attempt,
+                         worker),
+                    ).rowcount  # fmt: skip
+                    if taken:
+                        found.append(task)
         return found
 
     def give_back(self, task_id: str, attempt: int) -> bool:

@@ -20,6 +20,7 @@ COLLECTED = "collected.json"
 """`{"below": N}`: copies of versions before N were removed on purpose."""
 _COPY = re.compile(r"[0-9]{6,}\.md\Z")
 _MAX_LINE_BYTES = 1024
+_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,23 @@ def _keep_copy(folder: Folder, name: str, text: bytes, *, anew: bool) -> None:
         found = folder.read(name)
         if found == text and not anew:
             return
-        if not text.startswith(found.rstrip(b"\0")):
-            # No torn beginning of ours: somebody's text, which nothing may replace. `check` reports it.
+        if not could_be_torn(found, text):
+            # Somebody's text, which nothing may replace. `check` reports it.
             folder.rename(name, folder, f"{name.removesuffix('.md')}.displaced-{etag_of(found)[:8]}.md")
         folder.replace(name, text)
+
+
+def could_be_torn(found: bytes, text: bytes) -> bool:
+    """Whether power loss can have left `found` of `text`: an end that is missing, blocks that are zeros, or both.
+
+    A file system gives a file its length first and its blocks in any order; a block has 512 bytes or more.
+    """
+    if found[len(text) :].strip(b"\0"):
+        return False
+    return all(
+        text[at : at + _BLOCK_BYTES].startswith(found[at : at + _BLOCK_BYTES].rstrip(b"\0"))
+        for at in range(0, len(found), _BLOCK_BYTES)
+    )
 
 
 def _newest(folder: Folder, count: int) -> list[Version]:

@@ -10,7 +10,7 @@ from federated_memory.service.room_results import PendingTasks, TaskChanged, Tas
 from federated_memory.service.tasks import LEASE_SECONDS, MOST_LEASE_SECONDS, MOST_WAIT_SECONDS
 from federated_memory.tools import parameters as p
 from federated_memory.tools.rooms import Room, To
-from federated_memory.tools.toolkit import WAITS, Call, ToolSpec, spec
+from federated_memory.tools.toolkit import INLINE, WAITS, Call, ToolSpec, spec
 
 TaskId = Annotated[str, Field(max_length=200)]
 Seconds = Annotated[float, Field(ge=0, le=MOST_WAIT_SECONDS)]
@@ -54,7 +54,7 @@ async def poll_pending_tasks(
     )  # fmt: skip
 
 
-def submit_task_result(
+async def submit_task_result(
     call: Call,
     task_id: TaskId,
     success: bool,
@@ -63,7 +63,7 @@ def submit_task_result(
     binding: p.Binding = None,
 ) -> TaskChanged:
     """The result of a task that you have claimed, done or not. `conflict`: it is no longer yours, or was cancelled."""
-    return call.services.collaboration.tasks.submit(
+    return await call.services.collaboration.tasks.submit(
         call.caller, task_id, success=success, output=output, attempt=attempt, binding=binding
     )
 
@@ -88,7 +88,7 @@ async def get_task(call: Call, task_id: TaskId, wait_seconds: Seconds = 0, bindi
 TOOLS: tuple[ToolSpec, ...] = (
     spec(delegate_task, "Delegate a task", "ai", "admin", writes=True, idempotent=False, lane=WAITS),
     spec(poll_pending_tasks, "Take over tasks", "ai", "admin", writes=True, idempotent=False, lane=WAITS),
-    spec(submit_task_result, "Submit a result", "ai", "admin", writes=True, idempotent=False),
+    spec(submit_task_result, "Submit a result", "ai", "admin", writes=True, idempotent=False, lane=INLINE),
     spec(cancel_task, "Cancel a task", "ai", "admin", writes=True, destroys=True),
     spec(get_task, "Look at a task", "ai", "admin", lane=WAITS),
 )

@@ -31,7 +31,7 @@ from federated_memory.tools.render import render
 WAITS = "waits"
 """The lane of tools that wait for others; see `ToolFunction`."""
 INLINE = "inline"
-"""The lane of tools that never wait for a disk: they need no thread."""
+"""The lane of tools that never wait for a disk, or are coroutines that see to it themselves: they need no thread."""
 
 ToolFunction = Callable[..., Result | Awaitable[Result]]
 """One that waits is a coroutine: it runs in the event loop, and works in threads of its own."""

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 
-from federated_memory.errors import InvalidArgument
 from federated_memory.service.waiting import Waiter
-from federated_memory.web.requests import json_body
+from federated_memory.web.requests import json_body, parsed_body
 
 B = TypeVar("B", bound="Body")
 _MAX_BODY_BYTES = 1024**2
@@ -31,20 +30,7 @@ def binding_of(request: Request) -> str | None:
 async def read_body(request: Request, kind: type[B]) -> B:
     """Raises: InvalidArgument: no JSON object, or a field that is unknown, missing or of another type. TooLarge."""
     found = await json_body(request, _MAX_BODY_BYTES)
-    try:
-        return kind.model_validate({name: value for name, value in found.items() if value is not None})
-    except ValidationError as error:
-        wrong = sorted(
-            {str(item["loc"][0]) for item in error.errors() if item["loc"] and item["loc"][0] in known(kind)}
-        )
-        raise InvalidArgument(
-            "The body is not as it should be" + (f": {', '.join(wrong)}" if wrong else ""),
-            hint="It takes " + ", ".join(known(kind)),
-        ) from None
-
-
-def known(kind: type[Body]) -> list[str]:
-    return list(kind.model_fields)
+    return parsed_body(kind, {name: value for name, value in found.items() if value is not None})
 
 
 @asynccontextmanager

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from federated_memory.errors import InvalidArgument
 from federated_memory.service.services import Services
 from federated_memory.web.client_files import origin_of
 from federated_memory.web.problems import json_response
-from federated_memory.web.requests import caller_of
-from federated_memory.web.transfer import in_thread, read_small
+from federated_memory.web.requests import caller_of, json_body, parsed_body
+from federated_memory.web.transfer import in_thread
 
 ENROL_PATH = "/api/v1/enroll"
 _MAX_BYTES = 4_096
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class NewInvitation(BaseModel):
@@ -66,7 +62,7 @@ class EnrolRoutes:
     async def invite(self, request: Request) -> Response:
         caller = caller_of(request)
         self._policy.ensure_role(caller, ("admin",))
-        wanted = await _parsed(request, NewInvitation, "Send machine, and if need be read, expires, pin")
+        wanted = parsed_body(NewInvitation, await json_body(request, _MAX_BYTES))
         invite = partial(
             self._enrolment.invite,
             caller, wanted.machine, read=tuple(wanted.read), expires=wanted.expires, pin=wanted.pin,
@@ -82,14 +78,6 @@ class EnrolRoutes:
         caller = caller_of(request)
         self._enrolment.ensure_may_try(caller)
         url = origin_of(request, self._settings)
-        given = await _parsed(request, Code, 'Send {"code": …}, and nothing but client and platform beside it')
+        given = parsed_body(Code, await json_body(request, _MAX_BYTES))
         done = await in_thread(self._enrolment.enrol, caller, given.code, url)
         return json_response(done, 201, cache_control="no-store")
-
-
-async def _parsed(request: Request, kind: type[_Body], hint: str) -> _Body:
-    try:
-        body: Any = orjson.loads(await read_small(request, _MAX_BYTES))
-        return kind.model_validate(body)
-    except (ValueError, ValidationError):
-        raise InvalidArgument("The body is not what this route takes", hint=hint) from None

@@ -1,6 +1,6 @@
-"""In front of every route: host, origin, bearer or (on pages) a visit's cookie, and bodies that stall.
+"""In front of every route: host, origin, bearer or (on pages) a visit's cookie, how many, and bodies that stall.
 
-(SPEC: AUTH-1, AUTH-10, AUTH-11, ENROL-8, HTTP-6, SITE-1)
+(SPEC: AUTH-1, AUTH-10, AUTH-11, ENROL-8, HTTP-6, RATE-1, SITE-1)
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from federated_memory.service.signing_in import SigningIn
 from federated_memory.service.waiting import LONG_CALL
 from federated_memory.settings import Network, Settings
 from federated_memory.web.enroll import ENROL_PATH
+from federated_memory.web.limits import Limits, limited
 from federated_memory.web.problems import BodyStalled, problem
 from federated_memory.web.streams import Streams
 from federated_memory.web.visitors import VISIT, cookie_name, cookie_of, is_open_page, is_page, to_sign_in
@@ -52,6 +53,7 @@ class Gate:
         self._signing_in = signing_in
         self._cookie_name = cookie_name(settings)
         self._proxies = settings.trusted_proxies
+        self._limits = Limits(settings)
         self._stall_seconds = settings.body_timeout_seconds
         public = urlsplit(settings.public_url)
         self._hosts = _LOOPBACK_HOSTS | ({_bracketed(public.hostname)} if public.hostname else set())
@@ -79,6 +81,10 @@ class Gate:
             grant = self._visitor(scope, address)
         else:
             grant = self._grant(headers, address, path)
+        too_many = self._limits.exceeded(None if grant is _NOBODY else grant, address)
+        if too_many is not None:
+            await limited(too_many, path)(scope, receive, send)
+            return
         if grant is None:
             await (to_sign_in(scope) if is_page(path) else _unauthorised())(scope, receive, send)
             return

@@ -8,12 +8,12 @@ ends before that stays plain JSON. It is the same in both protocol eras, and not
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from federated_memory.service.waiting import LONG_CALL, Waiter
@@ -64,7 +64,7 @@ class LongCalls:
 
 
 class _Answer:
-    """One call under way."""
+    """One call under way. What it has to tell is sent by a task of its own: a slow reader holds nothing up."""
 
     def __init__(
         self, app: ASGIApp, scope: Scope, messages: list[Message], receive: Receive, send: Send, token: object
@@ -75,23 +75,28 @@ class _Answer:
         self._told = 0
         self._head: Message = {}
         self._body = bytearray()
-        self._events, self._news = anyio.create_memory_object_stream[bytes](_PROGRESS_HELD)
+        self._events: deque[bytes] = deque()
+        self._sending: asyncio.Task[None] | None = None
+        self._is_stream = False
         self._waiter = Waiter(self._tell)
 
     async def run(self) -> None:
         self._scope[LONG_CALL] = self._waiter
+        self._loop = asyncio.get_running_loop()
+        self._pinging = self._loop.call_later(_PING_SECONDS, self._offer, _PING)
+        watching = asyncio.ensure_future(self._watch())
         try:
-            async with anyio.create_task_group() as tasks, self._news:
-                tasks.start_soon(self._call)
-                tasks.start_soon(self._watch)
-                await self._answer(self._news)
-                tasks.cancel_scope.cancel()
+            await self._app(self._scope, _replay(self._messages, None), self._hold)
+            self._pinging.cancel()
+            if self._sending is not None:
+                await self._sending
+            await self._end()
         finally:
             self._waiter.leave()
-
-    async def _call(self) -> None:
-        async with self._events:
-            await self._app(self._scope, _replay(self._messages, None), self._hold)
+            self._pinging.cancel()
+            watching.cancel()
+            if self._sending is not None:
+                self._sending.cancel()
 
     async def _hold(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -107,29 +112,30 @@ class _Answer:
 
     async def _tell(self, message: str) -> None:
         if self._token is None:
-            event = _PING
+            self._offer(_PING)
         else:
             self._told += 1
-            event = _event({"jsonrpc": "2.0", "method": "notifications/progress", "params": {
+            self._offer(_event({"jsonrpc": "2.0", "method": "notifications/progress", "params": {
                 "progressToken": self._token, "progress": self._told, "message": message,
-            }})  # fmt: skip
-        with suppress(anyio.WouldBlock, anyio.ClosedResourceError, anyio.BrokenResourceError):  # it is slow, or gone
-            self._events.send_nowait(event)
+            }}))  # fmt: skip
 
-    async def _answer(self, news: MemoryObjectReceiveStream[bytes]) -> None:
-        is_stream = False
-        while True:
-            event = _PING
-            with anyio.move_on_after(_PING_SECONDS):
-                try:
-                    event = await news.receive()
-                except anyio.EndOfStream:
-                    break
-            if not is_stream:
-                is_stream = True
-                await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await self._send({"type": "http.response.body", "body": event, "more_body": True})
-        if is_stream:
+    def _offer(self, event: bytes) -> None:
+        if len(self._events) < _PROGRESS_HELD:
+            self._events.append(event)
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.ensure_future(self._send_waiting())
+        self._pinging.cancel()
+        self._pinging = self._loop.call_later(_PING_SECONDS, self._offer, _PING)
+
+    async def _send_waiting(self) -> None:
+        if not self._is_stream:
+            self._is_stream = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        while self._events:
+            await self._send({"type": "http.response.body", "body": self._events.popleft(), "more_body": True})
+
+    async def _end(self) -> None:
+        if self._is_stream:
             last = b"event: message\r\n" + _data(bytes(self._body)) + b"\r\n" if self._body else b""
             await self._send({"type": "http.response.body", "body": last})
         elif self._head:

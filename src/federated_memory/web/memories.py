@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,7 +18,7 @@ from federated_memory.service.memory_transfer import imported_draft
 from federated_memory.service.services import Services
 from federated_memory.store.registry import Workspace
 from federated_memory.web.problems import json_response
-from federated_memory.web.requests import caller_of, flag, json_body, paging
+from federated_memory.web.requests import caller_of, flag, json_body, paging, parsed_body
 from federated_memory.web.transfer import in_thread
 
 _LIST = "/api/v1/memories"
@@ -127,7 +127,7 @@ class MemoryRoutes:
     async def store(self, request: Request) -> Response:
         """For AI tokens in the workspace of their binding; others name the workspace."""
         caller = caller_of(request)
-        body = _parsed(StoreBody, await json_body(request))
+        body = parsed_body(StoreBody, await json_body(request))
         wanted = {name: value for name, value in body.model_dump().items() if name != "workspace_id"}
         workspace = await in_thread(self._granted, request, caller, body.workspace_id)
         session = await in_thread(
@@ -153,7 +153,7 @@ class MemoryRoutes:
 
     async def import_many(self, request: Request) -> Response:
         caller = caller_of(request)
-        body = _parsed(ImportBody, await json_body(request))
+        body = parsed_body(ImportBody, await json_body(request))
         workspace = await in_thread(self._granted, request, caller, body.workspace_id)
         drafts = [imported_draft(item.model_dump()) for item in body.memories]
         service = partial(self._services.memory_transfer.import_many, caller, workspace, drafts, dry_run=body.dry_run)
@@ -169,7 +169,7 @@ class MemoryRoutes:
     async def delete_many(self, request: Request) -> Response:
         caller = caller_of(request)
         self._services.core.policy.ensure_role(caller, ("admin",))
-        body = _parsed(DeleteBody, await json_body(request))
+        body = parsed_body(DeleteBody, await json_body(request))
         return json_response(await in_thread(partial(self._memories.delete_many, caller, **body.model_dump())))
 
     async def aliases(self, request: Request) -> Response:
@@ -178,7 +178,7 @@ class MemoryRoutes:
 
     async def set_alias(self, request: Request) -> Response:
         self._services.core.policy.ensure_role(caller_of(request), ("admin",))
-        body = _parsed(AliasBody, await json_body(request))
+        body = parsed_body(AliasBody, await json_body(request))
         await in_thread(self._services.core.aliases.set, body.alias, body.project)
         return json_response({"aliases": await in_thread(self._services.core.aliases.all)})
 
@@ -190,13 +190,3 @@ class MemoryRoutes:
         if not workspace_id:
             raise InvalidArgument("workspace_id missing", hint="See GET /api/v1/workspaces for the ids")
         return policy.writer_at(caller, parse_workspace_id(workspace_id), binding, write_token)
-
-
-def _parsed(kind: type[Any], body: dict[str, Any]) -> Any:
-    """Raises: InvalidArgument: which field is wrong, and how."""
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])[:100]
-        raise InvalidArgument(f"{where}: {first['msg'][:200]}", hint="See docs/http.md for what it takes") from None

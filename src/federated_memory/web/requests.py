@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from federated_memory.auth.caller import CALLER, Caller
@@ -14,6 +16,8 @@ from federated_memory.web.transfer import integer, read_small
 
 _MAX_PAGE_BYTES = 4 * 1024**2
 _MAX_JSON_BYTES = 16 * 1024**2
+_MOST_PLACE, _MOST_TOLD = 100, 200
+_Body = TypeVar("_Body", bound=BaseModel)
 _YES, _NO = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
@@ -31,6 +35,25 @@ async def json_body(request: Request, most: int = _MAX_JSON_BYTES) -> dict[str, 
     if not isinstance(body, dict):
         raise InvalidArgument("The body is no JSON object", hint="Send a JSON object")
     return body
+
+
+def parsed_body(kind: type[_Body], body: Mapping[str, Any]) -> _Body:
+    """The body as the fields that it takes.
+
+    Raises:
+        InvalidArgument: Where it is wrong, as far as the name is ours, and how; and what it takes.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"] == "extra_forbidden":
+            told = "it has a field that is not known"
+        else:
+            told = f"{'.'.join(map(str, first['loc']))[:_MOST_PLACE]}: {first['msg'][:_MOST_TOLD]}"
+        raise InvalidArgument(
+            f"The body is not as it should be: {told}", hint="It takes " + ", ".join(kind.model_fields)
+        ) from None
 
 
 def flag(request: Request, name: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, get_args
 
@@ -25,8 +27,6 @@ from federated_memory.web.transfer import in_thread, integer, read_small
 
 _BATCH_BYTES = 4 * 1024**2
 _ROW = 200
-_WHOLE = 1 << 30
-"""HTTP answers show a value whole, whatever its length."""
 
 
 class Operation(BaseModel):
@@ -54,6 +54,7 @@ class StateRoutes:
         self._state = services.state
         self._policy = services.core.policy
         self._has_noop = services.core.settings.bench_noop
+        self._under_way = 0
         self._max_value_bytes = services.core.settings.max_state_bytes
 
     def all(self) -> list[Route]:
@@ -79,7 +80,7 @@ class StateRoutes:
 
     async def get_state(self, request: Request) -> Response:
         # One row by its key: a thread would take longer than the look.
-        return json_response(self._state.get(caller_of(request), request.path_params["key"], _WHOLE))
+        return json_response(self._state.get_whole(caller_of(request), request.path_params["key"]))
 
     async def list_state(self, request: Request) -> Response:
         service = partial(self._state.values, prefix=request.query_params.get("prefix", ""), **paging(request))
@@ -90,20 +91,22 @@ class StateRoutes:
         return json_response(await in_thread(service, caller_of(request), request.path_params["key"]))
 
     async def set_state(self, request: Request) -> Response:
-        ttl_seconds = _seconds(request)
-        write = self._state.parse_write(
-            request.path_params["key"], b"", integer(request, "if_version"), ttl_seconds
-        )  # the rights first, then the body
-        self._ensure_may_write(request, write)
-        value = _json(await read_small(request, self._max_value_bytes))
-        data = self._state.parse_value(value)
-        write = self._state.parse_write(write.key, data, write.if_version, ttl_seconds)
-        (done,) = await self._write(request, [write])
+        with self._counted():
+            ttl_seconds = _seconds(request)
+            write = self._state.parse_write(
+                request.path_params["key"], b"", integer(request, "if_version"), ttl_seconds
+            )  # the rights first, then the body
+            self._ensure_may_write(request, write)
+            value = _json(await read_small(request, self._max_value_bytes))
+            data = self._state.parse_value(value)
+            write = self._state.parse_write(write.key, data, write.if_version, ttl_seconds)
+            (done,) = await self._write(request, [write])
         return json_response(done)
 
     async def delete_state(self, request: Request) -> Response:
         write = self._state.parse_write(request.path_params["key"], None, integer(request, "if_version"))
-        (done,) = await self._write(request, [write])
+        with self._counted():
+            (done,) = await self._write(request, [write])
         return json_response(done)
 
     async def batch_state(self, request: Request) -> Response:
@@ -118,7 +121,9 @@ class StateRoutes:
                 hint=f'Send {{"operations": [{{"key", "value" or "delete", "if_version", "ttl_seconds"}}]}}, up to '
                 f"{MOST_IN_A_BATCH}",
             ) from None
-        return json_response(batch_of(await self._write(request, [self._parse(row) for row in wanted.operations])))
+        with self._counted():
+            done = await self._write(request, [self._parse(row) for row in wanted.operations])
+        return json_response(batch_of(done))
 
     def _parse(self, row: Operation) -> Write:
         value = None if row.delete else self._state.parse_value(row.value)
@@ -129,16 +134,24 @@ class StateRoutes:
         self._policy.writer(caller, request.headers.get("x-memory-binding"))
         self._policy.ensure_writes_key(caller, write.key)
 
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """A write, from when it arrives: several that are under way are committed together."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
     async def _write(self, request: Request, writes: list[Write]) -> list[StateWritten]:
         """As `State.write`, without a thread that would only wait for the commit."""
         state, caller = self._state, caller_of(request)
         author = state.author(caller, writes, request.headers.get("x-memory-binding"))
         while True:
-            begun = await in_thread(state.begin, author, writes) if state.is_looked_at(writes) else state.begin(
-                author, writes
-            )  # fmt: skip
+            begin = partial(state.begin, author, writes, alone=self._under_way == 1)
+            begun = await in_thread(begin) if state.is_looked_at(writes) else begin()
             try:
-                return told(writes, await asyncio.wrap_future(begun))
+                return told(writes, begun.result() if begun.done() else await asyncio.wrap_future(begun))
             except SchemasChanged:
                 continue
 

@@ -89,8 +89,10 @@ class TaskRoutes:
         body = await read_body(request, Submitting)
         if body.attempt is not None and not 1 <= body.attempt < 2**62:
             raise InvalidArgument("attempt is out of range", hint="Pass it as the poll gave it")
-        submit = partial(self._tasks.submit, **body.model_dump(), binding=binding_of(request))
-        return json_response(await in_thread(submit, caller_of(request), request.path_params["task_id"]))
+        done = await self._tasks.submit(
+            caller_of(request), request.path_params["task_id"], **body.model_dump(), binding=binding_of(request)
+        )
+        return json_response(done)
 
     async def cancel_task(self, request: Request) -> Response:
         body = await read_body(request, Cancelling)

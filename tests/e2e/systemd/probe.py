@@ -231,6 +231,102 @@ def the_process_is_shut_in() -> None:
     run("rm", "/data/memory/.written")
 
 
+INSIDE = """
+import ctypes, json, mmap, os, socket, sys
+found = {}
+def attempt(name, work):
+    out, into = os.pipe()
+    if os.fork() == 0:  # what it does to itself ends with it
+        try:
+            work()
+            told = "done"
+        except OSError as error:
+            told = error.strerror or str(error)
+        except BaseException as error:
+            told = repr(error)
+        os.write(into, told.encode())
+        os._exit(0)
+    os.close(into)
+    found[name] = os.read(out, 999).decode()
+    os.wait()
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+places = "/etc /usr /opt/mcp-memory-server /var /var/backups/mcp-memory /dev /sys/fs/cgroup /root"
+for place in places.split():
+    attempt("write " + place, lambda: open(place + "/.probe", "w").close())
+attempt("mount", lambda: call("mount", b"tmpfs", b"/tmp", b"tmpfs", 0, None))
+attempt("umount", lambda: call("umount2", b"/proc", 2))
+attempt("new namespace", lambda: call("unshare", 0x10000000))
+attempt("become root", lambda: os.setuid(0))
+attempt("chroot", lambda: os.chroot("/tmp"))
+attempt("host name", lambda: socket.sethostname("other"))
+attempt("trace", lambda: call("ptrace", 0, 0, None, None))
+attempt("writable code", lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC))
+attempt("packet socket", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close())
+attempt("netlink socket", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close())
+attempt("vsock socket", lambda: socket.socket(40, socket.SOCK_STREAM).close())
+attempt("raw socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close())
+attempt("inet socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close())
+def foreign():
+    with socket.socket() as outside:
+        outside.settimeout(3)
+        outside.connect(("192.0.2.77", 9))
+attempt("foreign address", foreign)
+attempt("others' processes", lambda: open("/proc/1/cmdline").close())
+attempt("own root", lambda: open(sys.argv[1] + "/.probe", "w").close())
+print(json.dumps(found))
+"""
+
+
+def inside(*more: str) -> dict[str, str]:
+    """What a process can do in our unit, its lines as they are installed: only the program is another one."""
+    Path("/opt/inside.py").write_text(INSIDE)
+    Path("/etc/systemd/system/probe.service.d").mkdir(exist_ok=True)
+    own = Path("/etc/systemd/system") / UNIT
+    text = re.sub(r"(?m)^(ExecStart|Type|Restart|WatchdogSec|EnvironmentFile|LoadCredential)=.*\n", "", own.read_text())
+    text = text.replace("[Service]\n", f"[Service]\nType=oneshot\nExecStart={PROGRAM}\nStandardOutput=journal\n", 1)
+    if "bare" in more:
+        text = f"[Service]\nType=oneshot\nPrivateMounts=yes\nExecStart={PROGRAM}\nStandardOutput=journal\n"
+    unit = Path("/etc/systemd/system/probe.service")
+    unit.write_text(text)
+    for old in Path("/etc/systemd/system/probe.service.d").iterdir():
+        old.unlink()
+    for each in Path(f"/etc/systemd/system/{UNIT}.d").glob("*.conf"):
+        if "bare" not in more:
+            Path("/etc/systemd/system/probe.service.d", each.name).write_text(each.read_text())
+    run("systemctl", "daemon-reload")
+    cursor = run("journalctl", "--no-pager", "--show-cursor", "--lines", "0").split("-- cursor: ")[1].strip()
+    run("systemctl", "start", "probe.service")
+    wait_until(lambda: "{" in probed(cursor), "the probe has told")
+    for place in ("/data/memory", "/etc", "/usr", HOME, "/var", "/var/backups/mcp-memory", "/dev", "/root"):
+        Path(place, ".probe").unlink(missing_ok=True)
+    found: dict[str, str] = json.loads(next(line for line in probed(cursor).splitlines() if line.startswith("{")))
+    return found
+
+
+PROGRAM = "/usr/bin/python3 /opt/inside.py /data/memory"
+
+
+def probed(cursor: str) -> str:
+    return run("journalctl", "--unit", "probe.service", "--no-pager", "--output", "cat", "--after-cursor", cursor)
+
+
+@step
+def probes_inside_the_unit_cannot_write_mount_or_open_foreign_sockets() -> None:
+    found = inside()
+    assert found.pop("own root") == "done", found
+    assert {name for name, told in found.items() if told == "done"} == {"inet socket"}, found
+    for name in ("packet socket", "netlink socket", "vsock socket"):
+        assert found[name] == "Address family not supported by protocol", found
+    for name in ("mount", "umount", "new namespace", "chroot", "writable code", "trace", "host name"):
+        assert found[name] == "Operation not permitted", (name, found)
+    twin = inside("bare")
+    for name in ("write /etc", "mount", "new namespace", "netlink socket", "packet socket", "writable code"):
+        assert twin[name] == "done", (name, twin)
+
+
 @step
 def its_tokens_come_from_systemd() -> None:
     environment = Path(f"/proc/{prop('MainPID')}/environ").read_text().split("\0")
@@ -472,6 +568,36 @@ def who_fails_too_often_is_banned_and_who_rushes_in_waits() -> None:
     wait_until(
         lambda: subprocess.run([*there, *ask], capture_output=True, check=False).stdout == b"000", "it is shut out"
     )
+
+
+@step
+def with_a_unix_socket_it_has_no_network_and_logs_the_true_client() -> None:
+    run(*INSTALL, "--no-invite", "--upstream", "unix")
+    assert get("/readyz") == 200
+    pid = prop("MainPID")
+    assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/1/ns/net")
+    about = Path("/run/mcp-memory/server.sock").stat()
+    assert (stat.S_IMODE(about.st_mode), about.st_uid) == (0o660, 0)
+    found = inside()
+    assert found["inet socket"] == "Address family not supported by protocol", found
+    assert found["own root"] == "done", found
+    doctor = json.loads(run("federated-memory", "doctor", "--json"))
+    assert not [row for row in doctor["checks"] if row["state"] == "fail"], doctor
+    assert get("/api/v1/workspaces", token="wrong") == 401
+    journal = ["journalctl", "--unit", UNIT, "--no-pager", "--output", "cat", "--since", "-30s"]
+    wait_until(lambda: "AUTH_FAIL ip=192.0.2.10 " in run(*journal), "the true address is logged")
+    shown = run(*INSTALL, "--no-invite")
+    assert "nothing has changed" in shown, shown
+    assert prop("MainPID") == pid
+    run("systemctl", "stop", UNIT)
+    assert get("/readyz") == 503  # a request does not start it again
+    run("systemctl", "start", UNIT)
+    wait_until(lambda: get("/readyz") == 200, "it runs again")
+    run(*INSTALL, "--no-invite", "--upstream", "port")
+    assert get("/readyz") == 200
+    assert not Path("/etc/systemd/system/mcp-memory.socket").exists()
+    assert os.readlink(f"/proc/{prop('MainPID')}/ns/net") == os.readlink("/proc/1/ns/net")
+    run(*INSTALL, "--no-invite", "--upstream", "unix")  # and is uninstalled like that
 
 
 @step

@@ -389,3 +389,29 @@ def test_the_index_leaves_room_for_writes(rig: Rig, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as twin:  # an index that goes as far as writes do would take their last room
         twin.setattr("federated_memory.index.catchup._ROOM_FOR_WRITES", 0)
         rig.catch_up()
+
+
+@pytest.mark.spec("INDEX-2", "INDEX-4")
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(b"  ", id="an open line that says nothing"),
+        pytest.param(
+            turn("user", "first")[:-3] + b',"more":[{"type":"text","text":"second"},{"type":"text","text":"third"}]}}',
+            id="an open line",
+        ),
+        pytest.param(
+            b'{"type":"assistant","message":{"role":"assistant","content":[{"type":"text","text":"alpha"},'
+            b'{"type":"tool_use","name":"Bash","input":{"command":"ls beta"}}]}}',
+            id="an open line with several turns",
+        ),
+    ],
+)
+def test_lines_before_an_open_one_stay_when_it_grows(rig: Rig, begun: bytes) -> None:
+    rig.upload("s", turn("user", "zebra one") + turn("assistant", "zebra two") + begun)
+    rig.catch_up()
+
+    rig.append("s", b"\n" + turn("user", "zebra three"))
+    rig.catch_up()
+
+    assert rig.contents() == rig.rebuilt()

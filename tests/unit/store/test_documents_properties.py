@@ -17,12 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from federated_memory.errors import Conflict, FederatedMemoryError, NotFound
 from federated_memory.names import DocumentPath, etag_of
+from federated_memory.store import versions
 from federated_memory.store.document import Key
 from federated_memory.store.documents import Documents
 from federated_memory.store.journal import Journal
 from federated_memory.store.registry import Registry, new_workspace
 from federated_memory.store.root import Root
-from federated_memory.store.scan import Scan
+from federated_memory.store.scan import Scan, drop_unfinished
 from tests.conftest import ACTOR, WORKSPACE
 
 pytestmark = pytest.mark.thorough
@@ -74,6 +75,7 @@ class Store:
         self.registry = Registry(self.root)
         self.documents = Documents(self.root, self.journal, max_bytes=1 << 20)
         self.journal.recover()
+        drop_unfinished(self.root)
 
     def abandon(self) -> None:
         self.root.database.close()
@@ -192,7 +194,7 @@ def test_the_broken_twin_is_caught(tmp_path: Path) -> None:
 
 
 @pytest.mark.spec("STORE-3")
-@pytest.mark.parametrize("torn", [b"", b"ne", b"new t\0\0\0", None])
+@pytest.mark.parametrize("torn", [b"", b"ne", b"new t\0\0\0", b"ol", None])
 def test_what_a_power_cut_leaves_of_an_acknowledged_write_is_mended(tmp_path: Path, torn: bytes | None) -> None:
     store = make_store(tmp_path / "root")
     store.documents.write(key("b.md"), b"old", ACTOR)
@@ -209,6 +211,40 @@ def test_what_a_power_cut_leaves_of_an_acknowledged_write_is_mended(tmp_path: Pa
     assert store.documents.read(key("b.md"))[1] == b"new text"
     assert [store.documents.read_version(key("b.md"), n)[1] for n in (1, 2)] == [b"old", b"new text"]
     store.abandon()
+
+
+@pytest.mark.spec("STORE-2")
+@pytest.mark.parametrize("torn", [b"", b"new", b"\0\0\0\0\0\0\0\0"])
+def test_a_new_document_that_power_loss_left_without_its_commit_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
+    store = make_store(tmp_path / "root")
+    store.documents.write(key("kept.md"), b"kept", ACTOR)
+    monkeypatch.setattr(store.documents, "_record", lambda *_, **__: os._exit(9))
+    if (child := os.fork()) == 0:
+        store.documents.write(key("b.md"), b"new text", ACTOR)
+    assert os.waitpid(child, 0)[1] == 9 << 8
+    file = store.root.path / "workspaces" / WORKSPACE / "knowledge" / "b.md"
+    file.write_bytes(torn)  # both its names
+
+    store = store.reopened()
+
+    assert not file.exists()
+    assert not store.root.temporary.entries()
+    assert Scan(store.root, store.documents).workspace(WORKSPACE) == 0
+    assert store.documents.read(key("kept.md"))[1] == b"kept"
+    assert store.documents.write(key("b.md"), b"again", ACTOR).document.version == 1
+    store.abandon()
+
+
+@pytest.mark.spec("STORE-2")
+def test_blocks_that_power_loss_took_are_told_from_an_edit() -> None:
+    text = bytes(range(1, 251)) * 20  # 5,000 bytes, no zero among them
+    hole = text[:1024] + bytes(1024) + text[2048:4000]
+    for torn in (b"", text, text[:700], hole, bytes(5_000), text + bytes(100), bytes(512) + text[512:]):
+        assert versions.could_be_torn(torn, text)
+    for edited in (text + b"x", text[1:], b"x" + text[1:], text[:600] + bytes(3) + text[603:]):
+        assert not versions.could_be_torn(edited, text)
 
 
 @pytest.mark.spec("STORE-3")

@@ -1,0 +1,102 @@
+"""From a text that must stand in a row to an expression for the table of words (SPEC: INDEX-11).
+
+Between separators a text holds whole words, which stand in the row one after the other. Only its first and its last
+word may be a part of a longer one: they stand for all the words that they can be a part of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, product
+from math import prod
+from typing import NamedTuple
+
+from federated_memory.index.tokens import LONGEST_WORD, UNSURE, tokenizer
+from federated_memory.index.words import UNSPACED, phrase
+
+_SEPARATORS = re.compile(r"[\x00-/:-@\[-`{-\x7f]+")
+_UNSPACED_RUN = re.compile(f"([{UNSPACED}]+)")
+_FEW_PHRASES, _MOST_PHRASES = 64, 1_000
+
+
+class Part(NamedTuple):
+    """A word, or a part of one: what may stand before it and after it is not known."""
+
+    text: str
+    begins_open: bool
+    ends_open: bool
+
+
+Lookup = Callable[[Part], "list[str] | None"]
+"""The words that a part can be of; None: too many to tell."""
+_Choice = list[str]
+"""Expressions of which one holds; none: no row can."""
+
+
+def expression_of(texts: Sequence[str], lookup: Lookup) -> str | None:
+    """What finds every row that holds all of these texts, and few others; None: nothing tells them apart."""
+    found: list[_Choice] = []
+    for text in texts:
+        for is_spaced, run in groupby(_pieces(text), key=lambda piece: isinstance(piece, Part)):
+            if is_spaced:
+                parts = [piece for piece in run if isinstance(piece, Part)]
+                found += _in_a_row([_variants(part, lookup) for part in parts])
+            else:
+                found += [[phrase([piece])] for piece in run if isinstance(piece, str)]
+    if not found:
+        return None
+    unsure = f'"{UNSURE}"'
+    if not all(found):
+        return unsure
+    # Each phrase costs: long choices are asked for only when there is nothing better.
+    narrow = [choice for choice in found if len(choice) <= _FEW_PHRASES] or found
+    return f"(({') AND ('.join(dict.fromkeys(map(' OR '.join, narrow)))})) OR {unsure}"
+
+
+def _pieces(text: str) -> Iterator[Part | str]:
+    """The words of a text, and as they are its runs of scripts that are written without spaces."""
+    chunks = _SEPARATORS.split(text)
+    for at, chunk in enumerate(chunks):
+        begins_open, ends_open = at == 0, at == len(chunks) - 1
+        if chunk.isascii():
+            if chunk:
+                yield Part(chunk.lower(), begins_open, ends_open)
+            continue
+        runs = _UNSPACED_RUN.split(chunk)
+        for number, run in enumerate(runs):
+            words = tokenizer().words(run)
+            if number % 2:
+                if words:  # not only marks
+                    yield run
+                continue
+            for place, word in enumerate(words):
+                yield Part(
+                    word,
+                    begins_open and number == 0 and place == 0,
+                    ends_open and number == len(runs) - 1 and place == len(words) - 1,
+                )
+
+
+def _variants(part: Part, lookup: Lookup) -> list[str] | None:
+    if len(part.text.encode()) > LONGEST_WORD:
+        return []
+    return lookup(part) if part.begins_open or part.ends_open else [part.text]
+
+
+def _in_a_row(run: list[list[str] | None]) -> list[_Choice]:
+    """Choices that all hold for words that follow each other, of each what it may be."""
+    found: list[_Choice] = []
+    for is_known, group in groupby(run, key=lambda words: words is not None):
+        if is_known:
+            found += _phrases([words for words in group if words is not None])
+    return found
+
+
+def _phrases(run: list[list[str]]) -> list[_Choice]:
+    if prod(map(len, run)) <= _MOST_PHRASES:
+        return [[f'"{" ".join(words)}"' for words in product(*run)]]
+    # Only the ends of a run have variants.
+    ends: list[_Choice] = [[f'"{word}"' for word in words] for words in (run[0], run[-1]) if len(words) > 1]
+    whole = " ".join(words[0] for words in run if len(words) == 1)
+    return [*ends, [f'"{whole}"']] if whole else ends

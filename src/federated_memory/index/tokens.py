@@ -1,0 +1,116 @@
+"""The distinct words of transcripts, as SQLite's tokenizer cuts them (SPEC: INDEX-11).
+
+The table of words finds whole words. A text that is looked for exactly may begin and end inside of one: then the words
+that it can be a part of are looked up here. There are few of them, whatever the size of the transcripts.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Sequence
+from functools import cache
+from itertools import filterfalse
+from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
+
+from federated_memory.index.words import UNSPACED
+
+LONGEST_WORD = 1_000
+"""In bytes. Longer ones are encoded data; the rows that hold one are marked instead."""
+UNSURE = "holdsunsurewords"
+"""Stands in the table of words for a row of which not all words are kept; nobody types it."""
+
+_SEPARATED = bytes(
+    code if code >= 0x80 or chr(code) in digits + ascii_letters else ord(" ") for code in range(256)
+).translate(bytes.maketrans(ascii_uppercase.encode(), ascii_lowercase.encode()))
+"""Capitals as small letters, what is not ASCII as it is, and all signs as spaces."""
+_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+
+
+class Tokenizer:
+    """What SQLite makes of a text, accents and case removed. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._connection.executescript(
+            "CREATE VIRTUAL TABLE taken USING fts5("
+            "text, tokenize = 'unicode61 remove_diacritics 2', content = '', columnsize = 0);"
+            "CREATE VIRTUAL TABLE distinct_words USING fts5vocab(taken, row);"
+            "CREATE VIRTUAL TABLE places USING fts5vocab(taken, instance);"
+        )
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text, in order."""
+        return self._asked(text, "SELECT term FROM places ORDER BY offset")
+
+    def distinct(self, text: str) -> list[str]:
+        """The words of a text, each once."""
+        return self._asked(text, "SELECT term FROM distinct_words")
+
+    def _asked(self, text: str, sql: str) -> list[str]:
+        with self._lock:
+            self._connection.execute("INSERT INTO taken (rowid, text) VALUES (1, ?)", (text,))
+            try:
+                return [word for (word,) in self._connection.execute(sql)]
+            finally:
+                self._connection.execute("INSERT INTO taken (taken) VALUES ('delete-all')")
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """The one of this process, made when it is first needed."""
+    return Tokenizer()
+
+
+class Words:
+    """The distinct words of the rows of one transaction, until they are stored."""
+
+    def __init__(self) -> None:
+        self._found: set[bytes] = set()
+        self._foreign: set[bytes] = set()
+        """Runs of more than ASCII whose words were found."""
+        self._has_long = False
+
+    def take(self, texts: Sequence[str]) -> list[bool]:
+        """Note the words of these texts; of each, whether all that it holds are kept."""
+        found: set[bytes] = set()
+        mixed: set[bytes] = set()
+        for text in texts:
+            (found if text.isascii() else mixed).update(_split(text))
+        found.update(filter(bytes.isascii, mixed))
+        foreign = set(filterfalse(bytes.isascii, mixed)) - self._foreign
+        if foreign:
+            self._foreign |= foreign
+            # What is written without spaces is found by its pairs of characters.
+            spaced = _UNSPACED_RUN.sub(" ", b"\n".join(foreign).decode())
+            found.update(map(str.encode, tokenizer().distinct(spaced)))
+        self._has_long = self._has_long or max(map(len, found), default=0) > LONGEST_WORD
+        self._found |= found
+        return [not (self._has_long and _has_long(text)) for text in texts]
+
+    def store(self, connection: sqlite3.Connection) -> None:
+        """Add those that are new to the tables of the index."""
+        if not self._found:
+            return
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM words").fetchone()
+        connection.executemany(
+            "INSERT OR IGNORE INTO words (word) VALUES (?)",
+            ((word.decode(),) for word in sorted(self._found) if len(word) <= LONGEST_WORD),
+        )
+        connection.execute(
+            "INSERT INTO word_grams (rowid, word) SELECT id, word FROM words WHERE id > ? AND length(word) > 2", (last,)
+        )
+        self._found.clear()
+        self._foreign.clear()
+
+
+def _split(text: str) -> list[bytes]:
+    """The runs of ASCII letters and digits, and of whatever is not ASCII."""
+    return text.encode("utf-8", "replace").translate(_SEPARATED).split()
+
+
+def _has_long(text: str) -> bool:
+    pieces = _split(text if text.isascii() else _UNSPACED_RUN.sub(" ", text))
+    return any(len(piece) > LONGEST_WORD for piece in pieces)
