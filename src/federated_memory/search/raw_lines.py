@@ -1,9 +1,10 @@
 """Which raw lines of a transcript can hold a match in their text, found without parsing them (SPEC: FIND-9).
 
 A turn's text is decoded JSON. What is certain of its raw line: an unbroken run of ASCII letters, digits and signs that
-JSON does not escape stands there as it is, unless the line spells such a character as an escape (`\\u0061`). What readers
-write themselves is known: they put spaces, colons and line ends between what they join, numbers may be spelled
-otherwise, a tool without a name is called `tool`, and what follows the arguments of a slash command is moved up to them.
+JSON does not escape stands there as it is, unless the line spells such a character as an escape (`\\u0061`). What
+readers write themselves is known: they put spaces, colons and line ends between what they join, numbers may be spelled
+otherwise, a tool without a name is called `tool`, and what follows the arguments of a slash command is moved up to
+them.
 """
 
 from __future__ import annotations

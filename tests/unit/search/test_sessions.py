@@ -155,7 +155,8 @@ KINDS = [
     "response_item", "event_msg", "function_call", "function_call_output", "local_shell_call", "web_search_call",
     "attachment", "queued_command", "gemini", "info", "subtask", "file", "ses_1", "msg_1", "prt_1", "shell",
     "image/png", "thread_name_updated", "item_completed", "compacted", "<command-args>a b</command-args>c",
-    "data:image/x;base64,A", "f(x=1, -2.5)->y && {g|h}~#1", '{"cmd": "a(b) => \'c\'", "n": -1.5}', "(", ")", "=>", "-1.5",
+    "data:image/x;base64,A",
+    "f(x=1, -2.5)->y && {g|h}~#1", '{"cmd": "a(b) => \'c\'", "n": -1.5}', "(", ")", "=>", "-1.5",
     "<system-reminder>a(b)</system-reminder>c(d)", "bash", "-lc",
 ]  # fmt: skip
 VALUES = st.recursive(
