@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test thorough check fmt e2e fault clients load nightly bench bench-quality bench-peers build lock image clean setup
+.PHONY: help run test thorough check fmt e2e fault clients load scale nightly bench bench-quality bench-peers build lock image clean setup
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -34,7 +34,7 @@ check: $(READY) ## format, lint, types
 	$(BIN)/mypy --strict client/memory_sync.py
 	$(BIN)/python scripts/settings_table.py --check
 	$(BIN)/python scripts/lock_requirements.py --check
-	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/compare_scanners.py scripts/lock_requirements.py scripts/node_tools.py scripts/model_standin.py scripts/other_standins.py scripts/load.py scripts/nightly.py scripts/sbom.py
+	$(BIN)/mypy --explicit-package-bases scripts/bench scripts/corpus scripts/quality scripts/gen_corpus.py scripts/compare_scanners.py scripts/lock_requirements.py scripts/node_tools.py scripts/model_standin.py scripts/other_standins.py scripts/load.py scripts/scale.py scripts/nightly.py scripts/sbom.py
 
 fmt: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix src client tests scripts
@@ -53,6 +53,9 @@ clients: $(READY) ## the main job with the real Claude Code CLI, step by step
 
 load: $(READY) ## 50 agents and 20 machines at one server for 2 minutes (LOAD="--minutes 30 --restarts 6": a soak)
 	$(BIN)/python -m scripts.load $(LOAD)
+
+scale: $(READY) ## how each operation grows with what is stored (SCALE="--unit 1": 100 GB of transcripts, a million memories)
+	$(BIN)/python -m scripts.scale $(SCALE)
 
 nightly: $(READY) ## the long suites and one table of what they tried and found (NIGHTLY='--only "kill*"')
 	@test -x .cache/scanners/bin/detect-secrets || { $(PYTHON) -m venv .cache/scanners && .cache/scanners/bin/python -m pip install --quiet --disable-pip-version-check detect-secrets==1.5.0; }

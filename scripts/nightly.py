@@ -1,6 +1,6 @@
 """The long suites, one after the other, and one table of what they tried and found.
 
-    python -m scripts.nightly                     everything, about two hours
+    python -m scripts.nightly                     everything, some four hours
     python -m scripts.nightly --only "kill*" --only fuzz
     python -m scripts.nightly --soak-minutes 5
 
@@ -49,14 +49,16 @@ def tests(name: str, *places: str, **env: str) -> Suite:
     return Suite(name, (sys.executable, "-m", "pytest", "-q", "-rs", *places), {"FAULT_FULL": "1", **env})
 
 
-def suites(soak_minutes: float) -> list[Suite]:
+def suites(soak_minutes: float, scale_unit: float) -> list[Suite]:
     scanners = REPOSITORY / ".cache" / "scanners" / "bin" / "detect-secrets"
     found = [
         tests("kill -9, six uploaders", "tests/fault/test_kill.py"),
         tests("kill -9, operations", "tests/fault/test_kill_operations.py"),
+        tests("kill -9, state and tasks", "tests/fault/test_state_kill.py", "tests/fault/test_tasks_kill.py"),
+        tests("power loss", "tests/fault/test_power_loss.py"),
         tests("failing calls", "tests/fault/test_failing_calls.py"),
         tests("full disk, no inodes", "tests/fault/test_full_disk.py", "tests/fault/test_index_without_room.py"),
-        tests("read-only, descriptors", "tests/fault/test_resources.py"),
+        tests("read-only, descriptors, locks", "tests/fault/test_resources.py"),
         tests("clock", "tests/fault/test_clock.py"),
         tests("many writers", "tests/fault/test_many_writers.py"),
         tests("backup disk, client disk", "tests/fault/test_backup.py", "tests/fault/test_client_full_disk.py"),
@@ -64,15 +66,23 @@ def suites(soak_minutes: float) -> list[Suite]:
         tests("fuzz of tools and routes", "tests/contract/test_fuzz.py"),
         tests("described routes", "tests/fault/test_described_routes.py"),
         tests("fuzz of parsers", "tests/fault/test_fuzzing.py"),
-        tests("hostile names", "tests/contract/test_hostile_names.py"),
-        tests("framing", "tests/contract/test_framing.py", "tests/contract/test_canaries.py"),
+        tests("hostile names", "tests/contract/test_hostile_names.py", "tests/contract/test_names_everywhere.py"),
+        tests(
+            "framing", "tests/contract/test_framing.py", "tests/contract/test_framing_everywhere.py",
+            "tests/contract/test_framing_pages.py", "tests/contract/test_canaries.py",
+        ),
+        tests("rights, kills and starts", "tests/fault/test_rights_machine.py"),
         tests("rights", "tests/contract/test_permissions.py"),
         tests("hostile HTTP", "tests/e2e/test_hostile_http.py"),
+        tests("denial of service", "tests/fault/test_denial.py"),
         tests("Debian and Ubuntu", "tests/e2e/test_deploy_install.py", MEMORY_E2E_SYSTEMS="all"),
+        tests("unix socket", "tests/e2e/test_deploy_unix_socket.py", "tests/e2e/test_deploy_files.py"),
+        tests("supply chain", "tests/e2e/test_supply_chain.py"),
         tests(
             "other agents", "tests/e2e/test_other_agents.py", "tests/e2e/test_client_install_agents.py",
             MEMORY_E2E_AGENTS="all",
         ),
+        Suite("scale", (sys.executable, "-m", "scripts.scale", "--unit", str(scale_unit))),
         Suite("load", (sys.executable, "-m", "scripts.load")),
         Suite("soak", (sys.executable, "-m", "scripts.load", "--minutes", str(soak_minutes), "--restarts", "5")),
     ]  # fmt: skip
@@ -89,7 +99,8 @@ def run(suite: Suite, folder: Path) -> Row:
     place.unlink(missing_ok=True)
     told = folder / "load"
     told.unlink(missing_ok=True)
-    command = [*suite.command, *(["--json", str(told)] if "scripts.load" in suite.command else [])]
+    tells = {"scripts.load", "scripts.scale"} & set(suite.command)
+    command = [*suite.command, *(["--json", str(told)] if tells else [])]
     started = time.monotonic()
     done = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, **suite.env, "NIGHTLY_TALLY": str(place)}, text=True,
@@ -130,14 +141,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", metavar="PATTERN", help="suites of this name; again for more")
     parser.add_argument("--soak-minutes", type=float, default=30.0)
+    parser.add_argument("--scale-unit", type=float, default=0.1, help="1: 100 GB and a million memories at most; hours")
     parser.add_argument("--list", action="store_true", help="name the suites and stop")
     options = parser.parse_args(arguments)
     patterns = [f"{each}*" for each in options.only or ("",)]
     chosen = [
-        each for each in suites(options.soak_minutes) if any(fnmatch.fnmatch(each.name, each_) for each_ in patterns)
+        each
+        for each in suites(options.soak_minutes, options.scale_unit)
+        if any(fnmatch.fnmatch(each.name, each_) for each_ in patterns)
     ]
     if options.list or not chosen:
-        print("\n".join(each.name for each in (chosen or suites(options.soak_minutes))))
+        print("\n".join(each.name for each in (chosen or suites(options.soak_minutes, options.scale_unit))))
         return 0 if chosen else 2
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:

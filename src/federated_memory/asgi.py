@@ -24,6 +24,7 @@ from federated_memory.web.enroll import EnrolRoutes
 from federated_memory.web.events import EventRoutes
 from federated_memory.web.gate import Gate
 from federated_memory.web.health import health_routes
+from federated_memory.web.live_stream import OpenStreams
 from federated_memory.web.long_calls import LongCalls
 from federated_memory.web.memories import MemoryRoutes
 from federated_memory.web.metrics import metrics_route
@@ -54,6 +55,7 @@ def build_app(services: Services) -> App:
     services.core.tokens.on_revoke(streams.end)
     observer = Observer(services.core, services.status, lambda: streams.event_streams)
     server = MemoryServer(services, observer)
+    open_streams = OpenStreams(settings.max_event_streams)
     feed = FeedSource(services.core.root, services.core.memories)
     inner = server.streamable_http_app(
         json_response=True,
@@ -79,10 +81,10 @@ def build_app(services: Services) -> App:
             *StateRoutes(services).all(),  # first: the shortest of all requests should not look far for its route
             *Routes(services).all(),
             *MemoryRoutes(services).all(),
-            *RoomRoutes(services).all(),
+            *RoomRoutes(services, open_streams).all(),
             *TaskRoutes(services).all(),
             *EnrolRoutes(services).all(),
-            *EventRoutes(services, feed).all(),
+            *EventRoutes(services, feed, open_streams).all(),
             *ClientFiles(client_folder(), settings).all(),
             *health_routes(services.status),
             metrics_route(observer),

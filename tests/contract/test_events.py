@@ -15,7 +15,7 @@ from anyio.from_thread import BlockingPortal
 
 from federated_memory.auth.tokens import Scopes
 from federated_memory.service import hub
-from federated_memory.web import events
+from federated_memory.web import live_stream
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, SYNC_TOKEN, Home, Http, Server
 
 PATIENCE_SECONDS = 20
@@ -221,7 +221,7 @@ def test_a_slow_watcher_is_told_to_resume_and_slows_nobody(
 
 @pytest.mark.spec("EVENT-4")
 def test_a_watcher_that_takes_nothing_is_let_go(server: Server, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(live_stream, "STALL_SECONDS", 0.05)
     watcher = Watcher(server, "keys=*", stuck=True)
     watcher.until("ready")
     put(writer(server, home), "k", 1)
@@ -232,7 +232,7 @@ def test_a_watcher_that_takes_nothing_is_let_go(server: Server, home: Home, monk
 
 @pytest.mark.spec("EVENT-4")
 def test_a_heartbeat_comes_when_nothing_else_does(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(live_stream, "HEARTBEAT_SECONDS", 0.05)
     watcher = Watcher(server, "keys=*")
     watcher.until("ready")
 
@@ -306,3 +306,31 @@ def server(portal: BlockingPortal, tmp_path: Path) -> Iterator[Server]:
     with Server(portal, tmp_path / "memory") as opened:
         yield opened
     assert not opened.errors
+
+
+@pytest.mark.spec("EVENT-1", "MEM-7")
+def test_the_feed_tells_that_a_memory_was_deleted_to_those_who_might_see_it(server: Server, home: Home) -> None:
+    http = writer(server, home)
+    made = {
+        visibility: http.post("/api/v1/memories", {"content": "the secret recipe", "visibility": visibility}).json[
+            "memory_id"
+        ]
+        for visibility in ("workspace", "team", "all")
+    }
+    watcher = Watcher(server)
+    ready = watcher.until("ready")[-1]
+    for memory_id in (*made.values(), made["all"]):  # the last one for the second time: nothing
+        assert http.delete(f"/api/v1/memories/{memory_id}?reason=eaten").status == 200
+    put_document = server.http(SYNC_TOKEN, x_write_token=home.write_token).put(home.url("/knowledge/end.md"), b"# End")
+    assert put_document.status == 201
+    told = [watcher.next()["data"] for _ in range(2)]
+    watcher.leave()
+    again = Watcher(server, last_id=ready["id"])
+    rest = [event["data"] for event in again.until("ready") if event["event"] == "change"]
+    again.leave()
+
+    assert [(row["kind"], row["operation"]) for row in told] == [("memory", "delete"), ("knowledge", "upload")]
+    assert told[0]["key"].endswith(f"/{made['all']}.md")
+    assert rest == told
+    for secret in ("recipe", "eaten", made["workspace"], made["team"]):
+        assert secret not in str(told)

@@ -13,6 +13,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from federated_memory.tools import rooms, tasks
+from federated_memory.web.live_stream import OpenStreams
 from federated_memory.web.rooms import RoomRoutes
 from federated_memory.web.tasks import TaskRoutes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, Era, Home, Server
@@ -173,7 +174,7 @@ def test_the_tables_have_every_tool_and_every_route_of_rooms(server: Server) -> 
     offered = {tool.name for tool in server.agent(ADMIN_TOKEN).tools()}
     served = {
         f"{method} {route.path.removeprefix('/api/v1')}"
-        for route in (*RoomRoutes(server.services).all(), *TaskRoutes(server.services).all())
+        for route in (*RoomRoutes(server.services, OpenStreams(1)).all(), *TaskRoutes(server.services).all())
         for method in (route.methods or set()) - {"HEAD"}
     }
     ours = {tool.name for tool in (*rooms.TOOLS, *tasks.TOOLS)}

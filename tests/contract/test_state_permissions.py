@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal
 
 from federated_memory.service.events import FeedSource
 from federated_memory.web.events import EventRoutes
+from federated_memory.web.live_stream import OpenStreams
 from federated_memory.web.state import StateRoutes
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, SYNC_TOKEN, Era, Home, Server
 from tests.contract.test_permissions import CALLERS, CODES, caller_of, choose, parse_table, register, wire_code
@@ -133,7 +134,9 @@ def test_the_table_has_every_tool_and_every_route(server: Server) -> None:
         (method, route.path.removeprefix("/api/v1").replace("{key:path}", "{key}"))
         for route in (
             *StateRoutes(server.services).all(),
-            *EventRoutes(server.services, FeedSource(server.services.core.root, server.services.core.memories)).all(),
+            *EventRoutes(
+                server.services, FeedSource(server.services.core.root, server.services.core.memories), OpenStreams(1)
+            ).all(),
         )
         for method in route.methods or ()
         if method != "HEAD"

@@ -268,6 +268,86 @@ def test_the_four_agents_of_the_example_work_together(server: RunningServer) -> 
     )
 
 
+@pytest.mark.spec("SDK-3", "ROOM-9")
+def test_a_room_is_followed_over_a_restart_of_the_server(serve: Callable[..., RunningServer], tmp_path: Path) -> None:
+    server = serve()
+    heard: list[tuple[str, str]] = []
+    ready, over = threading.Event(), threading.Event()
+    stopped: list[str] = []
+
+    def listen(client: MemoryClient) -> None:
+        try:
+            for event in client.rooms.subscribe("den"):
+                if event.kind == "ready":
+                    ready.set()
+                else:
+                    heard.append((event.kind, event.text or event.about))
+                if event.text == "19":
+                    over.set()
+        except NotFound as error:  # it has left the room
+            stopped.append(error.code)
+
+    with MemoryClient(server.url, server.ai_token) as ann, MemoryClient(server.url, server.ai_token) as bob:
+        for client, project in ((ann, "ann"), (bob, "bob")):
+            client.register(machine="box", tool="sdk", project=project)
+            client.rooms.join("den")
+        thread = threading.Thread(target=listen, args=(bob,))
+        thread.start()
+        assert ready.wait(PATIENCE_SECONDS)
+        for number in range(10):
+            ann.rooms.notify("den", str(number))
+        server.process.kill()
+        server.wait()
+        again = start_server(tmp_path / "memory", PORT=str(server.address[1]))
+        try:
+            with MemoryClient(again.url, again.ai_token, binding=ann.binding) as ann:
+                memory_id = ann.memories.store("the fox is out", room="den").memory_id
+                ann.memories.delete(memory_id)
+                for number in range(10, 20):
+                    ann.rooms.notify("den", str(number))
+                assert over.wait(PATIENCE_SECONDS)
+                bob.rooms.leave("den")
+            thread.join(PATIENCE_SECONDS)
+        finally:
+            again.stop()
+    told = [text for kind, text in heard if kind == "notice"]
+    assert told == [str(number) for number in range(20)]
+    assert [kind for kind, _ in heard if kind != "notice"] == ["memory", "memory_deleted"]
+    assert heard[11] == ("memory_deleted", memory_id)
+    assert stopped == ["not_found"]
+
+
+@pytest.mark.spec("SDK-3", "ROOM-9")
+def test_a_room_is_followed_and_left_by_the_asynchronous_client_too(server: RunningServer) -> None:
+    async def follow() -> list[tuple[str, str]]:
+        async with AsyncMemoryClient(server.url, server.ai_token) as ann, AsyncMemoryClient(
+            server.url, server.ai_token
+        ) as bob:  # fmt: skip
+            for client, project in ((ann, "ann"), (bob, "bob")):
+                await client.register(machine="box", tool="sdk", project=project)
+                await client.rooms.join("burrow")
+            following = bob.rooms.subscribe("burrow")
+            found = []
+            async for event in following:
+                found.append((event.kind, event.text))
+                if event.kind == "ready":
+                    await ann.rooms.notify("burrow", "hello")
+                else:
+                    assert event.sender.startswith("box-sdk-ann/")
+                    assert event.message_id == int(following.last_id)
+                    asyncio.get_running_loop().call_later(0.05, following.unsubscribe)
+            missed = bob.rooms.subscribe("burrow", last_id="0")
+            async for event in missed:
+                if event.kind == "notice":
+                    found.append((event.kind, event.text))
+                    break
+            return found
+
+    assert asyncio.run(asyncio.wait_for(follow(), PATIENCE_SECONDS)) == [
+        ("ready", ""), ("notice", "hello"), ("notice", "hello"),
+    ]  # fmt: skip
+
+
 @pytest.mark.spec("RATE-2")
 def test_a_client_that_is_too_fast_waits_as_it_is_told(serve: Callable[..., RunningServer]) -> None:
     calls = 53  # three more than five a second bring at once

@@ -110,9 +110,10 @@ class Operator(Uploader):
     kept: list[str] = field(default_factory=list)
     count: int = 0
     done: dict[str, int] = field(default_factory=dict)
+    """How often each was begun."""
 
     def step(self) -> Request:
-        what = self.chance.choice(("write", "write", "write", "snapshot", "gc", "purge"))
+        what = self.chance.choice(("write", "write", "snapshot", "gc", "purge", "purge"))
         if what == "purge" and self.kept:
             name = self.kept.pop(self.chance.randrange(len(self.kept)))
             kind, _, key = name.partition("/")
@@ -150,6 +151,7 @@ class Operator(Uploader):
         if request.state:
             self.touched.add(request.name)
             self.ledger.sends(request.name, GONE)
+        self.done[action] = self.done.get(action, 0) + 1
         with self.admin() as api:
             answer = api.call("POST", f"/api/v1/operations/{action}", request.body)
             if action == "snapshot" and answer.status == 200:
@@ -157,7 +159,6 @@ class Operator(Uploader):
                     "POST", "/api/v1/operations/release", json.dumps({"name": answer.json["name"]}).encode()
                 )
         self.pending = None
-        self.done[action] = self.done.get(action, 0) + 1
         if answer.status == 200 or (action == "purge" and answer.status == 404):  # purged before the answer was lost
             if request.state:
                 self.ledger.is_acknowledged(request.name, GONE)

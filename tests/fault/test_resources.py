@@ -3,8 +3,11 @@ a restart (SPEC: STORE-5)."""
 
 from __future__ import annotations
 
+import http.client
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +18,11 @@ from tests.e2e.conftest import Answer, RunningServer, Workspace, wait_until
 from tests.fault.injection import FILE_CALLS, Injection, ensure_strace
 from tests.fault.rig import check, leftovers
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 LINE = b'{"type":"user","message":{"role":"user","content":"zebra"},"timestamp":"2026-11-20T08:00:00Z"}\n'
 REFUSED = ((503, "unavailable"), (507, "storage_full"))
+KILLS = 50 if os.environ.get("FAULT_FULL") == "1" else 3
 PLACES = ("knowledge/a.md", "knowledge/new/b.md", "overview", "sessions/s1", "sessions/s2")
 
 
@@ -119,3 +123,41 @@ def test_where_files_may_not_grow_small_ones_are_still_written(serve: Callable[.
         assert mine.call("PUT", "sessions/large", large).status == 201
         assert mine.call("GET", "sessions/large").body == large
         assert_well(mine, server, 3)
+
+
+@pytest.mark.spec("STORE-1", "ARCH-8")
+def test_locks_that_a_killed_server_held_hold_nobody_up(serve: Callable[..., RunningServer]) -> None:
+    """The root's lock, and that of a session whose upload was under way; a second server is refused all the while."""
+    left: list[bool] = []
+    for number in range(KILLS):
+        server = serve()
+        server.wait_until_ready()
+        with server.api() as api:
+            mine = api.register(f"p{number}")
+            connection = http.client.HTTPConnection(*server.address, timeout=30)
+            connection.putrequest("PUT", f"{mine.url}/sessions/half")
+            for name, value in (
+                ("Authorization", f"Bearer {server.sync_token}"), ("X-Write-Token", mine.write_token),
+                ("Content-Length", str(1_000_000)),
+            ):  # fmt: skip
+                connection.putheader(name, value)
+            connection.endheaders(LINE * 1_000)  # and never the rest
+            beside = subprocess.run(
+                [sys.executable, "-m", "federated_memory", "serve"], env=server.env, cwd=server.root.parent,
+                capture_output=True, text=True, check=False, timeout=30,
+            )  # fmt: skip
+            assert beside.returncode == 14, beside.stderr
+            pid_file = server.root.parent / "naive.pid"
+            pid_file.write_text(str(server.process.pid))
+            server.process.kill()
+            server.wait()
+            connection.close()
+        left.append(pid_file.exists())  # the broken twin: what such a lock would still say
+        again = serve()
+        again.wait_until_ready()
+        with again.api() as api:
+            answer = mine.by(api).call("PUT", "sessions/half", LINE)
+            assert answer.status == 201, answer
+        assert again.stop() == 0
+    assert all(left)
+    assert check(again.root, again.env) == []

@@ -10,7 +10,15 @@ Errors are those of `federated_memory.errors`, as the server raised them. Nothin
 
 from federated_memory.client.asynchronous import AsyncMemoryClient, AsyncSubscription
 from federated_memory.client.collaboration import Write
-from federated_memory.client.events import ChangeEvent
+from federated_memory.client.events import ChangeEvent, RoomEvent
 from federated_memory.client.synchronous import MemoryClient, Subscription
 
-__all__ = ["AsyncMemoryClient", "AsyncSubscription", "ChangeEvent", "MemoryClient", "Subscription", "Write"]
+__all__ = [
+    "AsyncMemoryClient",
+    "AsyncSubscription",
+    "ChangeEvent",
+    "MemoryClient",
+    "RoomEvent",
+    "Subscription",
+    "Write",
+]

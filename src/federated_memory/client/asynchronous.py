@@ -6,18 +6,26 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx2
 
 from federated_memory.client import collaboration, groups
 from federated_memory.client.calls import Answer, AsyncGroup, Call, error_of, nothing, pause_seconds
 from federated_memory.client.connection import DEFAULT_TIMEOUT_SECONDS, endpoint, http_options
-from federated_memory.client.events import SILENCE_SECONDS, ChangeEvent, Progress
+from federated_memory.client.events import (
+    SILENCE_SECONDS,
+    ChangeEvent,
+    ChangeProgress,
+    Progress,
+    RoomEvent,
+    RoomProgress,
+)
 from federated_memory.client.synchronous import unreachable
 from federated_memory.errors import FederatedMemoryError
 from federated_memory.service.results import Registered
 
+E = TypeVar("E")
 T = TypeVar("T")
 
 
@@ -47,7 +55,13 @@ class Memories(AsyncGroup, groups.Memories):
 
 
 class Rooms(AsyncGroup, collaboration.Rooms):
-    pass
+    def __init__(self, client: AsyncMemoryClient) -> None:
+        super().__init__(client._run)
+        self._client = client
+
+    def subscribe(self, room: str, *, last_id: str = "") -> AsyncSubscription[RoomEvent]:
+        """What is said in a room from now on, or after `last_id`. It reconnects by itself and resumes where it was."""
+        return AsyncSubscription(self._client, RoomProgress(last_id, room=room))
 
 
 class Tasks(AsyncGroup, collaboration.Tasks):
@@ -78,14 +92,14 @@ class AsyncMemoryClient:
         self._endpoint = endpoint(url, token, binding, allow_http=allow_http)
         self._timeout_seconds = timeout_seconds
         self._http = http or httpx2.AsyncClient(**http_options(self._endpoint.origin, ca, timeout_seconds))
-        self._subscriptions: set[AsyncSubscription] = set()
+        self._subscriptions: set[AsyncSubscription[Any]] = set()
         found = _Search(self._run)
         self.search, self.brief = found.search, found.brief
         self.workspaces = Workspaces(self._run)
         self.knowledge = Knowledge(self._run)
         self.sessions = Sessions(self)
         self.memories = Memories(self._run)
-        self.rooms = Rooms(self._run)
+        self.rooms = Rooms(self)
         self.tasks = Tasks(self._run)
         self.state = State(self._run)
 
@@ -104,12 +118,12 @@ class AsyncMemoryClient:
         self._endpoint.binding = done.binding or self._endpoint.binding
         return done
 
-    def subscribe(self, *globs: str, last_id: str = "") -> AsyncSubscription:
+    def subscribe(self, *globs: str, last_id: str = "") -> AsyncSubscription[ChangeEvent]:
         """Watch keys of the shared state; none: the change feed. It reconnects by itself and resumes where it was.
 
         `last_id`: where an earlier subscription was, so that only what came after it is told.
         """
-        return AsyncSubscription(self, Progress(globs, last_id))
+        return AsyncSubscription(self, ChangeProgress(last_id, globs=globs))
 
     async def close(self) -> None:
         """End subscriptions and connections."""
@@ -159,10 +173,10 @@ class AsyncMemoryClient:
             raise unreachable(error) from error
 
 
-class AsyncSubscription:
+class AsyncSubscription(Generic[E]):
     """Iterate over it. `unsubscribe` ends the iteration at once."""
 
-    def __init__(self, client: AsyncMemoryClient, progress: Progress) -> None:
+    def __init__(self, client: AsyncMemoryClient, progress: Progress[E]) -> None:
         self._client = client
         self._progress = progress
         self._over = asyncio.Event()
@@ -172,7 +186,7 @@ class AsyncSubscription:
         """Where it is: pass it to `subscribe` to go on there later."""
         return self._progress.last_id
 
-    async def __aenter__(self) -> AsyncSubscription:
+    async def __aenter__(self) -> AsyncSubscription[E]:
         return self
 
     async def __aexit__(
@@ -184,7 +198,7 @@ class AsyncSubscription:
         self._over.set()
         self._client._subscriptions.discard(self)
 
-    async def __aiter__(self) -> AsyncIterator[ChangeEvent]:
+    async def __aiter__(self) -> AsyncIterator[E]:
         """Raises: FederatedMemoryError: what a new connection would meet again, such as a token that was revoked."""
         self._client._subscriptions.add(self)
         try:
@@ -203,7 +217,7 @@ class AsyncSubscription:
         finally:
             self._client._subscriptions.discard(self)
 
-    async def _connected(self) -> AsyncIterator[ChangeEvent]:
+    async def _connected(self) -> AsyncIterator[E]:
         progress = self._progress
         progress.opened()
         timeout = httpx2.Timeout(self._client._timeout_seconds, read=SILENCE_SECONDS)

@@ -8,17 +8,25 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx2
 
 from federated_memory.client import collaboration, groups
 from federated_memory.client.calls import Answer, Call, SyncGroup, error_of, nothing, pause_seconds
 from federated_memory.client.connection import DEFAULT_TIMEOUT_SECONDS, endpoint, http_options
-from federated_memory.client.events import SILENCE_SECONDS, ChangeEvent, Progress
+from federated_memory.client.events import (
+    SILENCE_SECONDS,
+    ChangeEvent,
+    ChangeProgress,
+    Progress,
+    RoomEvent,
+    RoomProgress,
+)
 from federated_memory.errors import FederatedMemoryError, Unavailable
 from federated_memory.service.results import Registered
 
+E = TypeVar("E")
 T = TypeVar("T")
 
 
@@ -47,7 +55,13 @@ class Memories(SyncGroup, groups.Memories):
 
 
 class Rooms(SyncGroup, collaboration.Rooms):
-    pass
+    def __init__(self, client: MemoryClient) -> None:
+        super().__init__(client._run)
+        self._client = client
+
+    def subscribe(self, room: str, *, last_id: str = "") -> Subscription[RoomEvent]:
+        """What is said in a room from now on, or after `last_id`. It reconnects by itself and resumes where it was."""
+        return Subscription(self._client, RoomProgress(last_id, room=room))
 
 
 class Tasks(SyncGroup, collaboration.Tasks):
@@ -77,14 +91,14 @@ class MemoryClient:
         self._endpoint = endpoint(url, token, binding, allow_http=allow_http)
         self._timeout_seconds = timeout_seconds
         self._http = http or httpx2.Client(**http_options(self._endpoint.origin, ca, timeout_seconds))
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: set[Subscription[Any]] = set()
         found = _Search(self._run)
         self.search, self.brief = found.search, found.brief
         self.workspaces = Workspaces(self._run)
         self.knowledge = Knowledge(self._run)
         self.sessions = Sessions(self)
         self.memories = Memories(self._run)
-        self.rooms = Rooms(self._run)
+        self.rooms = Rooms(self)
         self.tasks = Tasks(self._run)
         self.state = State(self._run)
 
@@ -103,12 +117,12 @@ class MemoryClient:
         self._endpoint.binding = done.binding or self._endpoint.binding
         return done
 
-    def subscribe(self, *globs: str, last_id: str = "") -> Subscription:
+    def subscribe(self, *globs: str, last_id: str = "") -> Subscription[ChangeEvent]:
         """Watch keys of the shared state; none: the change feed. It reconnects by itself and resumes where it was.
 
         `last_id`: where an earlier subscription was, so that only what came after it is told.
         """
-        return Subscription(self, Progress(globs, last_id))
+        return Subscription(self, ChangeProgress(last_id, globs=globs))
 
     def close(self) -> None:
         """End subscriptions and connections."""
@@ -158,10 +172,10 @@ class MemoryClient:
             raise unreachable(error) from error
 
 
-class Subscription:
+class Subscription(Generic[E]):
     """Iterate over it. `unsubscribe`, from any thread, ends the iteration at once."""
 
-    def __init__(self, client: MemoryClient, progress: Progress) -> None:
+    def __init__(self, client: MemoryClient, progress: Progress[E]) -> None:
         self._client = client
         self._progress = progress
         self._over = threading.Event()
@@ -172,7 +186,7 @@ class Subscription:
         """Where it is: pass it to `subscribe` to go on there later."""
         return self._progress.last_id
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Subscription[E]:
         return self
 
     def __exit__(
@@ -190,7 +204,7 @@ class Subscription:
             with contextlib.suppress(OSError):  # wakes whoever waits for the next event
                 found.shutdown(socket.SHUT_RDWR)
 
-    def __iter__(self) -> Iterator[ChangeEvent]:
+    def __iter__(self) -> Iterator[E]:
         """Raises: FederatedMemoryError: what a new connection would meet again, such as a token that was revoked."""
         self._client._subscriptions.add(self)
         try:
@@ -205,7 +219,7 @@ class Subscription:
         finally:
             self._client._subscriptions.discard(self)
 
-    def _connected(self) -> Iterator[ChangeEvent]:
+    def _connected(self) -> Iterator[E]:
         progress = self._progress
         progress.opened()
         timeout = httpx2.Timeout(self._client._timeout_seconds, read=SILENCE_SECONDS)

@@ -16,8 +16,8 @@ from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
 from federated_memory.index.words import UNSPACED
 
-LONGEST_WORD = 64
-"""In bytes. Longer ones are hashes and encoded data; the rows that hold one are marked instead."""
+LONGEST_WORD = 1_000
+"""In bytes. Longer ones are encoded data; the rows that hold one are marked instead."""
 UNSURE = "holdsunsurewords"
 """Stands in the table of words for a row of which not all words are kept; nobody types it."""
 

@@ -61,7 +61,7 @@ RULES: tuple[Rule, ...] = (
     Rule("room_receipts", "number", f"number IN (SELECT number FROM room_messages WHERE {_NO_ROOM})",
          "receipts of messages in rooms that are not there", "remove"),
     Rule("room_messages", "number", _NO_ROOM, "messages of rooms that are not there", "remove"),
-    Rule("room_messages", "number", "kind NOT IN ('notice', 'memory', 'cancel')",
+    Rule("room_messages", "number", "kind NOT IN ('notice', 'memory', 'memory_deleted', 'cancel')",
          "messages of a kind that there is not"),
     Rule("room_receipts", "number", "state NOT IN ('kept', 'pushed', 'read', 'withheld')",
          "receipts in a state that there is not"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -39,8 +39,9 @@ _MOST_NAMED = 100
 MAX_REASON = 500
 
 
-Announce = Callable[[str, str, str, str, str, str], None]
-"""Tells a room of a memory: workspace, session and user who stored it, the room, the memory's id and subject."""
+Announce = Callable[[Literal["memory", "memory_deleted"], str, str, str, str, str, str], None]
+"""Tells a room of a memory: what was done, workspace, session and user who did it, the room, the memory's id and
+subject."""
 
 
 class MemoryService:
@@ -83,7 +84,13 @@ class MemoryService:
         self._memories.add(workspace.workspace_id, memory, caller.actor)
         if memory.room:
             self._announce(
-                workspace.workspace_id, session, caller.grant.name, memory.room, memory.memory_id, memory.subject
+                "memory",
+                workspace.workspace_id,
+                session,
+                caller.grant.name,
+                memory.room,
+                memory.memory_id,
+                memory.subject,
             )
         return MemoryStored(
             workspace_id=workspace.workspace_id, memory_id=memory.memory_id, created=True, created_at=created_at,
@@ -154,7 +161,8 @@ class MemoryService:
             NotFound: There is none of that id in it.
         """
         workspace = self._core.policy.writer(caller, binding)
-        return self.remove(caller, workspace, memory_id, reason)
+        session = self._core.policy.registration(caller, binding)
+        return self.remove(caller, workspace, memory_id, reason, session=session)
 
     def delete_by_hand(self, caller: Caller, workspace_id: str, memory_id: str, reason: str = "") -> MemoryDeleted:
         """`delete`, by a person who names the workspace, of a memory that the person may see.
@@ -166,7 +174,9 @@ class MemoryService:
         self._find(caller, memory_id, workspace.workspace_id, None)
         return self.remove(caller, workspace, memory_id, reason)
 
-    def remove(self, caller: Caller, workspace: Workspace, memory_id: str, reason: str = "") -> MemoryDeleted:
+    def remove(
+        self, caller: Caller, workspace: Workspace, memory_id: str, reason: str = "", *, session: str = ""
+    ) -> MemoryDeleted:
         """As `delete`, for a workspace that the policy has already granted."""
         if len(reason) > MAX_REASON or not reason.isprintable():
             raise InvalidArgument("reason is too long, or no plain line", hint=f"At most {MAX_REASON} characters")
@@ -174,7 +184,7 @@ class MemoryService:
         rows = [row for row in found if row.workspace_id == workspace.workspace_id]
         if not rows:
             raise _missing(memory_id, f" in {workspace.workspace_id}")
-        at = self._memories.delete(rows[0], reason, caller.actor)
+        at = self._delete(caller, rows[0], reason, session)
         return MemoryDeleted(workspace_id=workspace.workspace_id, memory_id=memory_id, deleted_at=at)
 
     def delete_many(
@@ -199,10 +209,17 @@ class MemoryService:
         rows = self._memories.select(wanted)
         if not dry_run:
             for row in rows:
-                self._memories.delete(row, reason, caller.actor)
+                self._delete(caller, row, reason)
         return MemoriesDeleted(
             count=len(rows), dry_run=dry_run, memory_ids=[row.memory_id for row in rows[:_MOST_NAMED]]
         )
+
+    def _delete(self, caller: Caller, row: MemoryRow, reason: str, session: str = "") -> str:
+        """Its room is told that it is gone, and no more: what it said is not to be read again."""
+        at = self._memories.delete(row, reason, caller.actor)
+        if row.room and not row.deleted_at:
+            self._announce("memory_deleted", row.workspace_id, session, caller.grant.name, row.room, row.memory_id, "")
+        return at
 
     # -- reading
 

@@ -17,7 +17,7 @@ from federated_memory.service.room_results import Notice, Notified, ReceiptRow, 
 from federated_memory.service.texts import ensure_text
 from federated_memory.service.waiting import Waiting
 from federated_memory.store.changes import now
-from federated_memory.store.rooms import Draft, Member, Message, Receipt, Rooms, rfc3339
+from federated_memory.store.rooms import Draft, Member, Message, MessageKind, Receipt, Rooms, rfc3339
 
 logger = logging.getLogger(__name__)
 
@@ -152,13 +152,15 @@ class Messages:
     def last_number(self) -> int:
         return self._rooms.last_number()
 
-    def announce_memory(self, agent: Agent, room: str, memory_id: str, summary: str) -> None:
-        """Tell those who follow a room of a memory that was just stored for it: an event, no notice.
+    def announce_memory(
+        self, agent: Agent, room: str, memory_id: str, summary: str, kind: MessageKind = "memory"
+    ) -> None:
+        """Tell those who follow a room of a memory that was just stored for it, or deleted: an event, no notice.
 
-        The memory is stored: whatever the disk says of the event is logged, and raises nothing.
+        It is done: whatever the disk says of the event is logged, and raises nothing.
         """
         draft = Draft(
-            room, "memory", agent.workspace_id, agent.session, "", summary[:_SUMMARY_CHARACTERS],
+            room, kind, agent.workspace_id, agent.session, "", summary[:_SUMMARY_CHARACTERS],
             time.time() + MESSAGE_SECONDS, memory_id,
         )  # fmt: skip
         try:

@@ -10,7 +10,7 @@ from federated_memory.service.results import Result
 
 # As in `service.agents`, `store.rooms` and `store.tasks`: the SDK reads these results too, and imports none of those.
 Presence = Literal["online", "away", "offline"]
-MessageKind = Literal["notice", "memory", "cancel"]
+MessageKind = Literal["notice", "memory", "memory_deleted", "cancel"]
 State = Literal["open", "claimed", "completed", "failed", "cancelled"]
 
 

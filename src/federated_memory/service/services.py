@@ -23,6 +23,7 @@ from federated_memory.service.state import State
 from federated_memory.service.status import StatusService
 from federated_memory.service.token_admin import TokenAdmin
 from federated_memory.service.workspaces import Workspaces
+from federated_memory.store.rooms import MessageKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,10 @@ def build_services(core: Core) -> Services:
     collaboration = build_collaboration(core)
     scopes = MemoryScopes(core, collaboration.rooms.rooms_of)
 
-    def announce(workspace_id: str, session: str, user: str, room: str, memory_id: str, subject: str) -> None:
-        collaboration.messages.announce_memory(Agent(workspace_id, session, user), room, memory_id, subject)
+    def announce(
+        kind: MessageKind, workspace_id: str, session: str, user: str, room: str, memory_id: str, subject: str
+    ) -> None:
+        collaboration.messages.announce_memory(Agent(workspace_id, session, user), room, memory_id, subject, kind)
 
     memories = MemoryService(core, scopes, announce)
     return Services(

@@ -17,7 +17,7 @@ from federated_memory.store.changes import now
 from federated_memory.store.database import Database
 from federated_memory.store.own_tables import OwnTables
 
-MessageKind = Literal["notice", "memory", "cancel"]
+MessageKind = Literal["notice", "memory", "memory_deleted", "cancel"]
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS rooms (
     room TEXT PRIMARY KEY,
@@ -45,7 +45,7 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS room_messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     room TEXT NOT NULL,
-    kind TEXT NOT NULL,            -- notice | memory | cancel
+    kind TEXT NOT NULL,            -- notice | memory | memory_deleted | cancel
     sender TEXT NOT NULL,          -- workspace
     sender_session TEXT NOT NULL,
     addressee TEXT NOT NULL,       -- as it was given; empty: everybody

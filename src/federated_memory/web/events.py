@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import logging
-import socket
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Protocol
 
 import anyio
@@ -16,28 +14,18 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from federated_memory.errors import InvalidArgument, RateLimited
+from federated_memory.errors import InvalidArgument
 from federated_memory.names import glob_matches
 from federated_memory.service.events import FeedSource, StateSource
 from federated_memory.service.hub import Event, Hub, Subscriber
 from federated_memory.service.services import Services
-from federated_memory.web.protocol import TRANSPORT
+from federated_memory.web import live_stream
+from federated_memory.web.live_stream import LiveStream, OpenStreams
 from federated_memory.web.requests import caller_of
 from federated_memory.web.transfer import in_thread
 
-logger = logging.getLogger(__name__)
-
-HEARTBEAT_SECONDS = 10.0
-STALL_SECONDS = 20.0
-"""Who takes nothing for so long, or acknowledges nothing, is gone: with the heartbeat, at most 30 s after it went."""
 _MOST_GLOBS = 64
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class Source(Protocol):
@@ -66,12 +54,11 @@ class Source(Protocol):
 
 
 class EventRoutes:
-    def __init__(self, services: Services, feed: FeedSource) -> None:
+    def __init__(self, services: Services, feed: FeedSource, streams: OpenStreams) -> None:
         self._services = services
         self._feed = feed
         self._state = StateSource(services.core.state)
-        self._most = services.core.settings.max_event_streams
-        self._open: Counter[str] = Counter()
+        self._streams = streams
 
     def all(self) -> list[Route]:
         return [Route("/api/v1/events", self.events, methods=["GET"])]
@@ -95,17 +82,8 @@ class EventRoutes:
                 return grant.reads_key(key) and any(glob_matches(glob, key) for glob in globs)
 
             wants = wants_key
-        if self._open[grant.fingerprint] >= self._most:
-            raise RateLimited(
-                f"This token holds {self._most} event streams open already", hint="Close some", retry_after_seconds=5
-            )
-        resume = _last_id(request, source)
-        return EventStream(source, wants, resume, lambda change: self._count(grant.fingerprint, change))
-
-    def _count(self, fingerprint: str, change: int) -> None:
-        self._open[fingerprint] += change
-        if not self._open[fingerprint]:
-            del self._open[fingerprint]
+        self._streams.ensure_free(grant.fingerprint)
+        return EventStream(source, wants, _last_id(request, source), self._streams, grant.fingerprint)
 
 
 def _last_id(request: Request, source: Source) -> int | None:
@@ -117,53 +95,31 @@ def _last_id(request: Request, source: Source) -> int | None:
     return -1 if found is None else found
 
 
-class EventStream(Response):
+class EventStream(LiveStream):
     """An answer without end. It catches up from the log first, then sends what is published."""
 
     def __init__(
-        self, source: Source, wants: Callable[[str], bool], resume: int | None, count: Callable[[int], None]
+        self, source: Source, wants: Callable[[str], bool], resume: int | None, streams: OpenStreams, fingerprint: str
     ) -> None:
-        super().__init__()
+        super().__init__(streams, fingerprint)
+        self.name = source.name
         self._source = source
         self._wants = wants
         self._resume = resume
-        self._count = count
         self._seen: dict[str, int] = {}
         """What the snapshot showed that was newer than where the log is read from."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._count(1)
+    async def parts(self) -> AsyncGenerator[bytes, None]:
         self._source.prepare()
         subscriber = self._source.hub.subscribe(self._wants)
         try:
-            _notice_silence(scope)
-            async with anyio.create_task_group() as tasks:
-
-                async def watch() -> None:
-                    while (await receive())["type"] != "http.disconnect":
-                        pass
-                    tasks.cancel_scope.cancel()
-
-                tasks.start_soon(watch)
-                await self._send_all(send, subscriber)
-                tasks.cancel_scope.cancel()
+            async with aclosing(self._parts(subscriber)) as parts:
+                async for part in parts:
+                    yield part
         finally:
             self._source.hub.unsubscribe(subscriber)
-            self._count(-1)
 
-    async def _send_all(self, send: Send, subscriber: Subscriber) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        async for part in self._parts(subscriber):
-            if not part:
-                continue
-            with anyio.move_on_after(STALL_SECONDS) as patience:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            if patience.cancelled_caught:
-                logger.info("a watcher that takes nothing is let go", extra={"source": self._source.name})
-                return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _parts(self, subscriber: Subscriber) -> AsyncIterator[bytes]:
+    async def _parts(self, subscriber: Subscriber) -> AsyncGenerator[bytes, None]:
         source, last = self._source, -1
         yield b": " + source.name.encode() + b"\n\n"
         if self._resume is not None and await in_thread(source.resumes, self._resume):
@@ -183,7 +139,7 @@ class EventStream(Response):
             yield part
         yield self._frame(b"ready", last, orjson.dumps({"id": source.format_id(last)}))
         while True:
-            with anyio.move_on_after(HEARTBEAT_SECONDS):
+            with anyio.move_on_after(live_stream.HEARTBEAT_SECONDS):
                 await subscriber.news.wait()
             if subscriber.has_missed:
                 yield self._frame(b"resume", last, orjson.dumps({"id": source.format_id(last)}))
@@ -214,11 +170,3 @@ class EventStream(Response):
 
     def _frame(self, kind: bytes, number: int, data: bytes) -> bytes:
         return b"id: %s\nevent: %s\ndata: %s\n\n" % (self._source.format_id(number).encode(), kind, data)
-
-
-def _notice_silence(scope: Scope) -> None:
-    """Have the kernel end the connection when a peer acknowledges nothing any more, such as one without power."""
-    transport = scope.get("extensions", {}).get(TRANSPORT)
-    found = transport.get_extra_info("socket") if transport is not None else None
-    if found is not None and found.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_USER_TIMEOUT"):
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 
 import anyio
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from federated_memory.errors import FederatedMemoryError, InvalidArgument
 from federated_memory.service.agents import Agent
+from federated_memory.service.collaboration import Collaboration
 from federated_memory.service.messages import MESSAGE_SECONDS, notice_of, topic_of_room
 from federated_memory.service.services import Services
+from federated_memory.web import live_stream
 from federated_memory.web.asking import Body, binding_of, read_body
+from federated_memory.web.live_stream import LiveStream, OpenStreams
 from federated_memory.web.problems import json_response
 from federated_memory.web.requests import caller_of, paging
 from federated_memory.web.transfer import in_thread, integer
 
 _ROOM = "/api/v1/rooms/{room}"
 _BATCH = 50
-_PING_SECONDS = 15.0
 
 
 class Joining(Body):
@@ -51,11 +53,11 @@ class Notifying(Body):
 class RoomRoutes:
     """Handlers of one server."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, streams: OpenStreams) -> None:
         self._rooms = services.rooms
+        self._collaboration = services.collaboration
         self._messages = services.collaboration.messages
-        self._waiting = services.collaboration.waiting
-        self._presences = services.collaboration.presences
+        self._streams = streams
 
     def all(self) -> list[Route]:
         return [
@@ -128,16 +130,35 @@ class RoomRoutes:
             self._messages.ensure_member(agent, room)
             return agent, self._messages.last_number() if after is None else max(0, after)
 
+        fingerprint = caller_of(request).grant.fingerprint
+        self._streams.ensure_free(fingerprint)
         agent, start = await in_thread(begin)
-        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
-        return StreamingResponse(self._events(agent, room, start), headers=headers, media_type="text/event-stream")
+        return RoomStream(self._collaboration, agent, room, start, self._streams, fingerprint)
 
-    async def _events(self, agent: Agent, room: str, after: int) -> AsyncIterator[bytes]:
+
+class RoomStream(LiveStream):
+    """A room's messages to one member. `ready` comes first: after its id nothing is missed, also over reconnects."""
+
+    name = "room"
+
+    def __init__(
+        self, collaboration: Collaboration, agent: Agent, room: str, after: int, streams: OpenStreams, fingerprint: str
+    ) -> None:
+        super().__init__(streams, fingerprint)
+        self._messages = collaboration.messages
+        self._waiting = collaboration.waiting
+        self._presences = collaboration.presences
+        self._agent = agent
+        self._room = room
+        self._after = after
+
+    async def parts(self) -> AsyncGenerator[bytes, None]:
+        agent, room, after = self._agent, self._room, self._after
         # Whoever leaves the room wakes this too, and is told nothing more.
         with self._presences.connected(agent), self._waiting.listening(
             topic_of_room(room), agent.workspace_id
         ) as wake:  # fmt: skip
-            yield b": connected\n\n"
+            yield _frame(b"ready", after, orjson.dumps({"id": after}))
             while not self._waiting.is_stopping:
                 wake.clear()
                 try:
@@ -146,13 +167,16 @@ class RoomRoutes:
                     return
                 for message in found:
                     after = message.number
-                    data = orjson.dumps(notice_of(message).as_dict())
-                    yield b"id: %d\nevent: %s\ndata: %s\n\n" % (after, message.kind.encode(), data)
+                    yield _frame(message.kind.encode(), after, orjson.dumps(notice_of(message).as_dict()))
                 if not found:
-                    with anyio.move_on_after(_PING_SECONDS) as scope:
+                    with anyio.move_on_after(live_stream.HEARTBEAT_SECONDS) as scope:
                         await wake.wait()
                     if scope.cancelled_caught:
-                        yield b": ping\n\n"
+                        yield b": heartbeat\n\n"
+
+
+def _frame(kind: bytes, number: int, data: bytes) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind, data)
 
 
 def _within(request: Request, name: str, default: int, least: int, most: int) -> int:
