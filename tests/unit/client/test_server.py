@@ -240,7 +240,7 @@ def test_an_answer_says_whether_to_come_again_and_what_to_do(
     assert "401:" not in log_of(home)
 
 
-@pytest.mark.spec("SEND-10")
+@pytest.mark.spec("SEND-10", "RATE-2")
 def test_retry_after_is_kept_in_both_its_forms_and_bounded(sync: ModuleType, home: Path, listener: Listener) -> None:
     del home
     found = []

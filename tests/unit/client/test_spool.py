@@ -141,7 +141,7 @@ def test_the_same_trouble_again_is_one_line_of_the_log(sync: ModuleType, home: P
     assert log_of(home).count("Cannot reach it") == 1
 
 
-@pytest.mark.spec("SEND-12")
+@pytest.mark.spec("SEND-12", "RATE-2")
 def test_delays_double_from_30_s_to_an_hour_with_full_jitter(sync: ModuleType) -> None:
     for attempts, longest in ((1, 30), (2, 60), (5, 480), (8, 3600), (500, 3600)):
         found = [sync.retry_delay(attempts) for _ in range(300)]
