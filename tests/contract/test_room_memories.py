@@ -11,7 +11,7 @@ from federated_memory.service.agents import Agent
 from tests.contract.harness import ADMIN_TOKEN, AI_TOKEN, ERAS, Era, Server
 
 
-@pytest.mark.spec("ROOM-10", "MEM-13")
+@pytest.mark.spec("ROOM-10", "MEM-4", "MEM-13")
 @pytest.mark.parametrize("era", ERAS)
 def test_a_memory_of_a_room_is_its_members_alone(portal: BlockingPortal, tmp_path: Path, era: Era) -> None:
     with Server(portal, tmp_path / "memory", toolsets=("all",)) as server:
@@ -36,6 +36,12 @@ def test_a_memory_of_a_room_is_its_members_alone(portal: BlockingPortal, tmp_pat
             )
         hit = reader.ok("search_memory", query="fox", room="den", binding=homes["bob"].binding)["hits"][0]
         assert (hit["kind"], hit["workspace_id"]) == ("memory", homes["ann"].workspace_id)
+        whole = reader.ok("get_memory", memory_id=stored["memory_id"], binding=homes["bob"].binding)
+        assert {name: hit[name] for name in ("user", "agent", "room", "memory_kind")} == {
+            "user": whole["user"], "agent": "claude", "room": "den", "memory_kind": "note",
+        }  # fmt: skip
+        assert whole["user"]
+        assert hit["at"] == whole["created_at"]
         agent.ok("join_room", room="den", binding=homes["eve"].binding)
         assert reader.ok("search_memory", query="fox", binding=homes["eve"].binding)["hits"]
         agent.ok("leave_room", room="den", binding=homes["eve"].binding)

@@ -176,6 +176,17 @@ def test_a_lease_does_not_end_while_its_claimer_watches_the_task(peers: Peers) -
     assert (row["state"], row["attempt"]) == ("claimed", 1)
 
 
+@pytest.mark.thorough
+@pytest.mark.spec("TASK-4")
+def test_a_lease_ends_also_after_its_claimer_has_watched_the_task_for_longer(peers: Peers) -> None:
+    a, b, c = peers("a", "r"), peers("b", "r"), peers("c", "r")
+    task_id = delegated(a)
+    b.claim(lease_seconds=1)
+    assert b.ok("get_task", task_id=task_id, wait_seconds=2)["state"] == "claimed"
+
+    assert c.claim(wait_seconds=20)["task_id"] == task_id
+
+
 @pytest.mark.spec("TASK-4")
 def test_who_leaves_the_room_gives_its_tasks_back(peers: Peers) -> None:
     a, b, c = peers("a", "r"), peers("b", "r"), peers("c", "r")

@@ -14,14 +14,19 @@ from federated_memory.store.tasks import Task
 class Leases:
     """When claims end, by a clock that nobody sets. Thread-safe."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, on_earlier: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
+        """`on_earlier` is called when one ends before what `next_seconds` has told."""
+        self._on_earlier = on_earlier
         self._clock = clock
+        self._awaited = math.inf
         self._lock = threading.Lock()
         self._ends: dict[str, tuple[float, Task]] = {}
 
     def begin(self, task: Task) -> None:
+        end = self._clock() + task.lease_seconds
         with self._lock:
-            self._ends[task.task_id] = (self._clock() + task.lease_seconds, task)
+            self._ends[task.task_id] = (end, task)
+        self._tell(end)
 
     def renew(self, task: Task) -> None:
         self._move(task, self._clock() + task.lease_seconds)
@@ -29,8 +34,17 @@ class Leases:
     def _move(self, task: Task, end: float) -> None:
         with self._lock:
             held = self._ends.get(task.task_id)
-            if held is not None and held[1].attempt == task.attempt:
-                self._ends[task.task_id] = (end, held[1])
+            if held is None or held[1].attempt != task.attempt:
+                return
+            self._ends[task.task_id] = (end, held[1])
+        self._tell(end)
+
+    def _tell(self, end: float) -> None:
+        with self._lock:
+            is_earlier = end < self._awaited
+            self._awaited = min(self._awaited, end)
+        if is_earlier:
+            self._on_earlier()
 
     @contextmanager
     def held(self, task: Task) -> Iterator[None]:
@@ -62,4 +76,5 @@ class Leases:
     def next_seconds(self) -> float:
         """Until the next one ends."""
         with self._lock:
-            return max(0.0, min((end for end, _ in self._ends.values()), default=float("inf")) - self._clock())
+            self._awaited = min((end for end, _ in self._ends.values()), default=math.inf)
+            return max(0.0, self._awaited - self._clock())

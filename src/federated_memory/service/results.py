@@ -207,6 +207,10 @@ class MemoryHit(HitRow):
     read_with: Literal["read_knowledge", "get_overview", "read_session", "get_memory"] = Field(
         description="The tool to read on with, at `offset`."
     )
+    user: str | None = Field(default=None, description="Of a memory: who stored it; then by which agent, and so on.")
+    agent: str | None = None
+    room: str | None = None
+    memory_kind: str | None = None
 
 
 class MemoryHits(Result):

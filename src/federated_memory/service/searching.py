@@ -10,6 +10,7 @@ from typing import Literal
 import orjson
 
 from federated_memory.auth.caller import Caller
+from federated_memory.errors import NotFound
 from federated_memory.names import WorkspaceId, fold, parse_session_id
 from federated_memory.search import Found, Hit, parse_query
 from federated_memory.search.memory_view import EVERYTHING, MEMORY_KINDS, MemoryView
@@ -175,7 +176,12 @@ class Searching:
 
         def fitted() -> list[MemoryHit]:
             return _fitted(
-                [_memory_row(hit, mode, workspaces[hit.workspace_id]) for hit in found.hits], limit, max_bytes
+                [
+                    _memory_row(hit, mode, workspaces[hit.workspace_id]).model_copy(update=self._provenance(hit))
+                    for hit in found.hits
+                ],
+                limit,
+                max_bytes,
             )
 
         rows = fitted()
@@ -194,6 +200,21 @@ class Searching:
     def _of_project(self, workspaces: Sequence[Workspace], project: str) -> list[WorkspaceId]:
         names = self._core.aliases.names_of(project) if project else ()
         return [one.workspace_id for one in workspaces if not names or fold(one.project) in names]
+
+    def _provenance(self, hit: Hit) -> dict[str, str | None]:
+        """Of a memory: who stored it, for which room; of others nothing, their workspace says it."""
+        if hit.kind not in MEMORY_KINDS:
+            return {}
+        memory_id = hit.key.rsplit("/", 1)[-1].removesuffix(".md")
+        for row in self._core.memories.rows.find(memory_id):
+            if row.workspace_id == hit.workspace_id:
+                try:
+                    user = self._core.memories.read(row).memory.user
+                except NotFound:  # it has gone meanwhile
+                    user = ""
+                told = {"user": user, "agent": row.agent, "room": row.room, "memory_kind": row.kind}
+                return {name: value or None for name, value in told.items()}
+        return {}
 
     def _view(self, wanted: MemoryFilter, of_project: Sequence[WorkspaceId], project: str) -> MemoryView:
         """What of the memories may be shown; a memory may be of another project than its workspace."""

@@ -59,7 +59,7 @@ class TaskService:
         self._messages = messages
         self._waiting = waiting
         self._presences = presences
-        self._leases = Leases()
+        self._leases = Leases(lambda: waiting.signal(_LEASES))
 
     # -- asking
 
@@ -238,7 +238,7 @@ class TaskService:
         for task in tasks:
             self._leases.begin(task)
         if tasks:
-            self._waiting.signal(_LEASES, *(task.task_id for task in tasks))
+            self._waiting.signal(*(task.task_id for task in tasks))
         return tasks, self._messages.take_new(agent, room)
 
     async def _give_all_back(self, tasks: list[Task]) -> None:

@@ -6,6 +6,7 @@ A topic is a word, such as a workspace's or a task's id. Whoever changes somethi
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,7 @@ class Waiting:
         self._listening: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._waiting: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._idle = 0
         self.is_stopping = False
 
@@ -66,7 +68,9 @@ class Waiting:
     def signal(self, *topics: str) -> None:
         """Wake whoever listens to one of the topics; from any thread."""
         loop = self._loop
-        if loop is not None:
+        if threading.get_ident() == self._thread:
+            self._wake(topics)
+        elif loop is not None:
             with suppress(RuntimeError):  # the loop has just ended
                 loop.call_soon_threadsafe(self._wake, topics)
 
@@ -86,7 +90,7 @@ class Waiting:
     def listening(self, *topics: str) -> Iterator[asyncio.Event]:
         """An event that is set when one of the topics is signalled, or the server stops."""
         event = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         for topic in topics:
             self._listening[topic].add(event)
         try:

@@ -180,12 +180,15 @@ class Database:
     def quickly(self) -> Iterator[bool]:
         """Whether a small transaction in this block takes less than handing it to another thread would.
 
-        It does while the disk commits fast and nobody else writes; where it says so, nobody else can until it ends.
+        It does while the disk commits fast and nobody else writes; where it says so, nobody else can until it ends,
+        and what this thread reads meanwhile is in the writer's memory: read before a transaction begins, not inside.
         """
         is_held = self._commit_seconds < _QUICK_SECONDS and self._write_lock.acquire(blocking=False)
+        self._local.reads_as_writer = is_held
         try:
             yield is_held
         finally:
+            self._local.reads_as_writer = False
             if is_held:
                 self._write_lock.release()
 
@@ -203,6 +206,8 @@ class Database:
         return found
 
     def _reader(self) -> sqlite3.Connection:
+        if getattr(self._local, "reads_as_writer", False):
+            return self._writer
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect()

@@ -153,6 +153,8 @@ def _(found: r.MemoryHits) -> str:
         named = {"session_id": hit.session_id, "memory_id": hit.memory_id, "path": hit.path}
         what = next((_line(f"{name}={value}") for name, value in named.items() if value), "")
         who = f" {hit.role}" if hit.role else ""
+        if hit.user:
+            who = f" by {_line(hit.user)}" + (f" in room {hit.room}" if hit.room else "")
         lines.append(
             f"- {hit.workspace_id} ({_line(hit.project)}) {_line(hit.title)}, {hit.at[:16]}{who}: {_line(hit.snippet)}"
             f" [{hit.read_with} {what} offset={hit.offset}]"

@@ -19,8 +19,9 @@ from federated_memory.web.protocol import TRANSPORT
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
-STALL_SECONDS = 20.0
-"""Who takes nothing for so long, or acknowledges nothing, is gone: with the heartbeat, at most 30 s after it went."""
+STALL_SECONDS = 18.0
+"""Who takes nothing for so long, or acknowledges nothing, is gone: with the heartbeat before it, and the time that the
+kernel needs to say so, less than 30 s after it went."""
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
