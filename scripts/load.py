@@ -41,7 +41,10 @@ WEIGHTS = (40, 25, 15, 10, 10)
 WORDS = ("zebra port", "how was the token rotated", "migration failed", "config.timeout_seconds", "retry with backoff")
 SAMPLE_SECONDS = 2.0
 GROWTH = 1.25
-"""So much more than in the first third may be there in the last one."""
+"""So much more than in the first third of a server's life may be there in its last one."""
+WARM_UP_SECONDS = 60.0
+LONG_SECONDS = 45.0
+"""Of a shorter life nothing is said: a server that has just started still loads what it needs."""
 
 
 @dataclass
@@ -50,7 +53,8 @@ class Told:
 
     took_ms: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     errors: list[str] = field(default_factory=list)
-    samples: list[dict[str, float]] = field(default_factory=list)
+    lives: list[list[dict[str, float]]] = field(default_factory=list)
+    """Samples of each server, the warming up left out when it lived long enough."""
     leftovers: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
@@ -224,8 +228,10 @@ def one_life(folder: Path, options: argparse.Namespace, seconds: float, told: To
         for agent in agents:
             agent.workspaces = min(5, options.machines)
             agent.start()
+        told.lives.append([])
         while time.monotonic() - started < seconds:
-            told.samples.append(sample(server))
+            if time.monotonic() - started > min(WARM_UP_SECONDS, seconds / 4):
+                told.lives[-1].append(sample(server))
             time.sleep(SAMPLE_SECONDS)
         is_over.set()
         for thread in (*machines, *agents):
@@ -282,11 +288,12 @@ def report(told: Told, options: argparse.Namespace, limits: str) -> int:
     problems = list(told.errors)
     print(f"server: {100 * told.cpu_seconds / max(1.0, told.wall_seconds):.0f} % of a processor")
     for name in ("memory MiB", "descriptors", "threads"):
-        first, last = growth([each[name] for each in told.samples] or [0.0])
-        print(f"{name}: {first:.0f} in the first third, {last:.0f} in the last")
-        # A server that has just started still loads what it needs; only a long run tells.
-        if options.restarts == 0 and told.wall_seconds >= 60 and last > first * GROWTH + 8:
-            problems.append(f"{name} grew from {first:.0f} to {last:.0f}")
+        lives = [samples for samples in told.lives if samples]
+        grew = [growth([each[name] for each in samples]) for samples in lives]
+        print(f"{name}: " + ", ".join(f"{first:.0f} → {last:.0f}" for first, last in grew) + " (first and last third)")
+        for (first, last), samples in zip(grew, lives, strict=True):
+            if len(samples) * SAMPLE_SECONDS >= LONG_SECONDS and last > first * GROWTH + 8:
+                problems.append(f"{name} grew from {first:.0f} to {last:.0f}")
     p99 = quantile(reads, 0.99)
     if options.most_ms and p99 > options.most_ms:
         problems.append(f"reads took {p99:.0f} ms at p99, at most {options.most_ms} are wanted")

@@ -35,6 +35,7 @@ FROM_THE_CORPUS = 1_000 if FULL else 16
 CORPUS = [*dict.fromkeys([*PATHS, *IDS])]
 NAMING = re.compile(r"(?:path|name|to|into|.*_?id|key)\Z")
 """Arguments that may end up as a file: they get all that is generated, the others a little of it."""
+PLANTED = ("outside.md", "memory/canary.md", "memory/_meta/canary.md", "memory/workspaces/canary.md")
 ENDLESS = {"events", "room_events", "mcp_stream", "mcp", "mcp_end"}
 CANARY = "canary-outside-5f0e"
 PIECES = [
@@ -77,7 +78,7 @@ class Guard:
 
     def __init__(self, top: Path) -> None:
         self.top = top
-        for place in ("outside.md", "memory/canary.md", "memory/_meta/canary.md", "memory/workspaces/canary.md"):
+        for place in PLANTED:
             (top / place).parent.mkdir(parents=True, exist_ok=True)
             (top / place).write_text(CANARY)
         self.kept = self._kept()
@@ -88,7 +89,7 @@ class Guard:
         return {
             str(file.relative_to(self.top)): hashlib.sha256(file.read_bytes()).hexdigest()
             for file in files
-            if file.name in ("canary.md", "outside.md", "secret.key", "format.json")
+            if str(file.relative_to(self.top)) in (*PLANTED, "memory/_meta/secret.key", "memory/_meta/format.json")
             or "box-claude-away" in file.parts
             or self.top / "memory" not in file.parents
         }

@@ -25,7 +25,7 @@ TEXT = "zebra line of about the usual length\n" * 40
 TURN = b'{"type":"user","message":{"role":"user","content":"zebra %d"},"timestamp":"2026-11-20T08:00:00Z"}\n'
 REPOSITORY = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(1_800 if FULL else 300)
+pytestmark = pytest.mark.timeout(7_200 if FULL else 600)
 
 
 @dataclass

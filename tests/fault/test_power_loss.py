@@ -34,7 +34,7 @@ WITH_LOG, WITHOUT_LOG = 1, 2
 IMAGE_BYTES = 8 * 1024**3  # sparse
 REPOSITORY = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(1_800 if FULL else 300)
+pytestmark = pytest.mark.timeout(7_200 if FULL else 600)
 
 
 @dataclass

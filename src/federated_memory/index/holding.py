@@ -17,7 +17,7 @@ from federated_memory.index.words import UNSPACED, phrase
 
 _SEPARATORS = re.compile(r"[\x00-/:-@\[-`{-\x7f]+")
 _UNSPACED_RUN = re.compile(f"([{UNSPACED}]+)")
-_FEW_PHRASES, _MOST_PHRASES = 64, 1_000
+_FEW_PHRASES, _MOST_PHRASES = 64, 300
 
 
 class Part(NamedTuple):

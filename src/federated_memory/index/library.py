@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from federated_memory.store.archive import Archive
@@ -74,7 +75,6 @@ class Library:
     def __init__(self) -> None:
         self.generation = 0
         self.sources: dict[int, Source] = {}
-        self.by_key: dict[tuple[str, str, str], Source] = {}
         self.starts: list[int] = []
         self.segments: list[Segment] = []
         self.unread: set[int] = set()
@@ -82,6 +82,7 @@ class Library:
         self.workspaces: set[str] = set()
         self.kinds: set[str] = set()
         self._by_id: dict[int, Segment] = {}
+        self._by_key: dict[tuple[str, str, str], Source] = {}
 
     def refresh(self, connection: sqlite3.Connection) -> int:
         """Take in what is new; returns the generation that the connection sees."""
@@ -98,12 +99,11 @@ class Library:
         rows = connection.execute(
             f"SELECT id, workspace_id, kind, key, etag, title, at, ended_at, unread, worth FROM sources {self._newer}"
         )
-        sources, by_key = self.sources, self.by_key
+        sources = self.sources
         for row in rows:
             known = sources.get(row[0])
             if known is None:
                 known = sources[row[0]] = Source(*row)
-                by_key[row[1:4]] = known
                 self.workspaces.add(row[1])
                 self.kinds.add(row[2])
             else:
@@ -140,6 +140,14 @@ class Library:
     def _newer(self) -> str:
         """What was not taken in yet: at first everything, for which the index of generations is a detour."""
         return f"WHERE generation > {self.generation:d}" if self.generation else ""
+
+    @property
+    def by_key(self) -> Mapping[tuple[str, str, str], Source]:
+        """By workspace, kind and key; made when it is asked for, which a search of a whole index has no need to."""
+        if len(self._by_key) != len(self.sources):  # none is ever taken away
+            known = list(self.sources.values())
+            self._by_key = {(one.workspace_id, one.kind, one.key): one for one in known}
+        return self._by_key
 
     def segment_of(self, row: int) -> Segment | None:
         at = bisect_right(self.starts, row) - 1

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from federated_memory import __version__
 from federated_memory.pages.asked import Asked
 from federated_memory.pages.assets import asset_url
+from federated_memory.pages.hidden import with_hidden_shown
 from federated_memory.transcripts.times import parse_time
 
 if TYPE_CHECKING:  # loaded with the first page: nobody else has a use for them
@@ -47,7 +48,7 @@ def page(asked: Asked, template: str, status: int = 200, **values: Any) -> Respo
         "section": "",
     }
     body = _environment().get_template(template).render({**common, **values})
-    return HTMLResponse(body, status, HEADERS)
+    return HTMLResponse(with_hidden_shown(body), status, HEADERS)
 
 
 def redirect(url: str) -> Response:

@@ -1,9 +1,10 @@
 """Which raw lines of a transcript can hold a match in their text, found without parsing them (SPEC: FIND-9).
 
-A turn's text is decoded JSON. What is certain of its raw line: an unbroken run of ASCII letters and digits stands there
-as it is, unless the line spells such a character as an escape (`\\u0061`). Three things that readers write themselves
-are known: numbers may be spelled otherwise, a tool without a name is called `tool`, and what follows the arguments of
-a slash command is moved up to them.
+A turn's text is decoded JSON. What is certain of its raw line: an unbroken run of ASCII letters, digits and signs that
+JSON does not escape stands there as it is, unless the line spells such a character as an escape (`\\u0061`). What
+readers write themselves is known: they put spaces, colons and line ends between what they join, numbers may be spelled
+otherwise, a tool without a name is called `tool`, and what follows the arguments of a slash command is moved up to
+them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from federated_memory.search.terms import Terms
 from federated_memory.store.members import LONGEST_MEMBER_BYTES
 
 _OVERLAP_BYTES = 16 * 1024  # more than any text that is looked for
-_RUN = re.compile("[0-9A-Za-z]{3,}")
+_RUN = re.compile(r"[0-9A-Za-z!#$%&'()*+,\-.;<=>?@^`{|}~]{2,}")
+_SIGN = re.compile("[^0-9A-Za-z]")
 _FOREIGN_RUN = re.compile("[^\0-\x7f\ufffd]+")
-_NUMBER = re.compile("[0-9]*[eE]?[0-9]*")
+_NUMBER = re.compile("[0-9eE.+-]*")
+_SHORTEST_WORD = 3
 _TRIED_ALONE = 4
 _OWN_WORDS = ("tool",)
 _MOVED = "command-args"
@@ -71,14 +74,18 @@ def filter_for(literals: Literals) -> RawFilter | None:
     """What passes every raw line whose text holds all the literals; None when each line has to be looked at."""
     runs = [run for text in literals.texts for run in _RUN.findall(text) if _stands_as_it_is(run)]
     if runs and not literals.ignores_case:
-        return RawFilter([max(runs, key=len)], [_ASCII_ESCAPED, _MOVED], runs)
+        return RawFilter([_pattern_of(max(runs, key=len))], [_ASCII_ESCAPED, _MOVED], runs)
     if runs:
-        return RawFilter([f"(?i:{max(runs, key=len)})"], [_FOLDING_ESCAPED, _MOVED])
+        return RawFilter([f"(?i:{_pattern_of(max(runs, key=len))})"], [_FOLDING_ESCAPED, _MOVED])
     foreign = [run for text in literals.texts for run in _FOREIGN_RUN.findall(text)]
     if foreign:
         run = max(foreign, key=len)
         return RawFilter([f"(?i:{run})" if literals.ignores_case else run], [_ANYTHING_ESCAPED])
     return None
+
+
+def _pattern_of(run: str) -> str:
+    return _SIGN.sub(lambda sign: f"\\x{ord(sign[0]):02x}", run)
 
 
 def filter_for_terms(terms: Terms) -> RawFilter:
@@ -89,6 +96,9 @@ def filter_for_terms(terms: Terms) -> RawFilter:
 
 
 def _stands_as_it_is(run: str) -> bool:
+    """Whether a run is surely in the raw line; two letters alone are in too many."""
+    if len(run) < _SHORTEST_WORD and run.isalnum():
+        return False
     return not _NUMBER.fullmatch(run) and not any(run.lower() in word for word in _OWN_WORDS)
 
 

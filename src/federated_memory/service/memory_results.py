@@ -47,7 +47,7 @@ class MemoryRowResult(Result):
 
 class MemoryList(Result):
     memories: list[MemoryRowResult]
-    total: int
+    total: int = Field(description="How many there are; counted to 10,000.")
     next_cursor: str | None = None
 
 

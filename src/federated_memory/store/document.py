@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from federated_memory.errors import NotFound
 from federated_memory.names import DocumentPath, ETag, WorkspaceId
-from federated_memory.store.memory_file import memory_title
+from federated_memory.store.memory_file import MOST_TITLE, memory_title
 
 DocumentKind = Literal["knowledge", "overview", "memory", "tombstone"]
 DOCUMENT_KINDS: frozenset[str] = frozenset(get_args(DocumentKind))
@@ -71,6 +73,12 @@ def stamp_of(found: os.stat_result) -> str:
     return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
 
 
+def titled(document: Document, subjects: Mapping[str, str]) -> Document:
+    """A memory with its subject, of those by memory id: its own table keeps it."""
+    memory_id = document.key.name.removesuffix(".md")
+    return replace(document, title=subjects.get(memory_id, "")[:MOST_TITLE] or memory_id)
+
+
 def title_of(text: bytes, key: Key) -> str:
     """The first heading, else the front matter's `title`, else (overviews) the first line, else the file's name."""
     if key.kind in ("memory", "tombstone"):
@@ -88,3 +96,12 @@ def title_of(text: bytes, key: Key) -> str:
         body = (line.strip() for line in head if line.strip() and not line.startswith("#"))
         return " — ".join(part for part in (heading, next(body, "")) if part)[:200]
     return heading[:120] or key.name.removesuffix(".md")
+
+
+def missing(key: Key) -> NotFound:
+    """There is no such document: what to do instead."""
+    if key.kind == "overview":
+        return NotFound(f"Workspace {key.workspace_id} has no overview yet", hint="Write one with write_overview")
+    if not key.is_versioned:
+        return NotFound(f"No memory {key.name.removesuffix('.md')} in {key.workspace_id}", hint="See list_memories")
+    return NotFound(f"No document {key.path} in {key.workspace_id}", hint="See list_knowledge")

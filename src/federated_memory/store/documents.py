@@ -13,7 +13,6 @@ import os
 import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from federated_memory.errors import Conflict, InvalidArgument, NotFound, TooLarge, Unavailable
 from federated_memory.fs import Folder, NotRegular
@@ -21,7 +20,18 @@ from federated_memory.fs.folder import read_fully, storage_errors, temporary_nam
 from federated_memory.names import ETag, WorkspaceId, etag_of, fold
 from federated_memory.store import versions
 from federated_memory.store.changes import Actor, now
-from federated_memory.store.document import ANY, VERSIONED, Document, DocumentKind, Key, Written, stamp_of, title_of
+from federated_memory.store.document import (
+    ANY,
+    VERSIONED,
+    Document,
+    DocumentKind,
+    Key,
+    Written,
+    missing,
+    stamp_of,
+    title_of,
+    titled,
+)
 from federated_memory.store.journal import Journal, open_folder
 from federated_memory.store.memory_file import made_at
 from federated_memory.store.memory_rows import MemoryRows
@@ -53,13 +63,9 @@ class Documents:
         )  # fmt: skip
         if row is None:
             return None
-        return Document(key, *row) if key.is_versioned else self._titled(Document(key, *row))
-
-    def _titled(self, document: Document) -> Document:
-        """A memory with its subject, which its own table keeps."""
-        key = document.key
-        memory_id = key.name.removesuffix(".md")
-        return replace(document, title=self.memories.subject(memory_id, key.workspace_id)[:120] or memory_id)
+        if key.is_versioned:
+            return Document(key, *row)
+        return titled(Document(key, *row), self.memories.subjects(key.workspace_id, key.name.removesuffix(".md")))
 
     def read(self, key: Key) -> tuple[Document, bytes]:
         """The current text; an edit by hand is recorded first.
@@ -73,7 +79,7 @@ class Documents:
             with self._root.locked(key.workspace_id):
                 known, found = self._observe(key)
         if found is None or known is None:
-            raise _missing(key)
+            raise missing(key)
         return known, found[0]
 
     def read_version(self, key: Key, version: int) -> tuple[Version, bytes]:
@@ -104,7 +110,7 @@ class Documents:
             self.read(key)  # so that an edit by hand is in the list
         known = self.find(key)
         if known is None:
-            raise _missing(key)
+            raise missing(key)
         try:
             with self._versions_folder(key) as folder:
                 entries = versions.read_log(folder)
@@ -122,7 +128,10 @@ class Documents:
             workspace_id, kind,
         )  # fmt: skip
         found = [Document(Key(workspace_id, kind, row[0]), *row[1:]) for row in rows]
-        return found if kind in VERSIONED else list(map(self._titled, found))
+        if kind in VERSIONED:
+            return found
+        subjects = self.memories.subjects(workspace_id)
+        return [titled(document, subjects) for document in found]
 
     def deleted(self, workspace_id: WorkspaceId) -> Sequence[Document]:
         """The documents of a workspace that are gone, the latest deletion first; each as it was, `version` its last."""
@@ -192,7 +201,7 @@ class Documents:
         with self._root.locked(key.workspace_id), storage_errors():
             known, found = self._observe(key)
             if known is None or found is None:
-                raise _missing(key)
+                raise missing(key)
             if if_match == "":
                 raise InvalidArgument("`if_match` must be an etag here", hint="Leave it out to delete any version")
             _ensure_match(key, known, if_match)
@@ -206,7 +215,7 @@ class Documents:
         with self._root.locked(key.workspace_id), storage_errors():
             known = self.find(key)
             if known is None:
-                raise _missing(key)
+                raise missing(key)
             if not known.deleted:
                 self._record(key, known, None, actor, "delete", stamp="")
             with suppress(FileNotFoundError, NotRegular), self._journal.switching(key), self._folder(key) as folder:
@@ -387,11 +396,3 @@ def _is_spelled_differently(path: str, other: str) -> bool:
         if a != b:
             return fold(a) == fold(b)
     return False
-
-
-def _missing(key: Key) -> NotFound:
-    if key.kind == "overview":
-        return NotFound(f"Workspace {key.workspace_id} has no overview yet", hint="Write one with write_overview")
-    if not key.is_versioned:
-        return NotFound(f"No memory {key.name.removesuffix('.md')} in {key.workspace_id}", hint="See list_memories")
-    return NotFound(f"No document {key.path} in {key.workspace_id}", hint="See list_knowledge")

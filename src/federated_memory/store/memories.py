@@ -28,6 +28,8 @@ from federated_memory.transcripts.times import parse_time
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, which divide a byte evenly
 _RANDOM_CHARACTERS = 8
+MOST_COUNTED = 10_000
+"""A list says how many there are, and a million take a second to count."""
 
 
 def new_memory_id(created_at: str, suffix: str = "") -> str:
@@ -112,7 +114,8 @@ class Memories:
         return self.rows.select(sql, values)
 
     def count(self, wanted: MemoryFilter) -> int:
-        return self.rows.count(*condition(wanted))
+        """How many it lets through; counted to `MOST_COUNTED`."""
+        return self.rows.count(*condition(wanted), MOST_COUNTED)
 
     def total(self) -> int:
         """How many there are, superseded and expired ones included."""

@@ -22,6 +22,7 @@ Visibility = Literal["workspace", "team", "all"]
 KINDS: tuple[MemoryKind, ...] = get_args(MemoryKind)
 VISIBILITIES: tuple[Visibility, ...] = get_args(Visibility)
 USUAL_IMPORTANCE = 3
+MOST_TITLE = 120
 _MOST_HEAD_BYTES = 64 * 1024
 _HEAD = re.compile(rb"---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z\Z")
@@ -70,7 +71,7 @@ class Memory:
 
 def memory_title(data: bytes, memory_id: str) -> str:
     """The subject, as a document has a title."""
-    return (parse_memory(memory_id, data).subject or memory_id)[:120]
+    return (parse_memory(memory_id, data).subject or memory_id)[:MOST_TITLE]
 
 
 @functools.lru_cache(maxsize=8)  # as with `parse_memory`

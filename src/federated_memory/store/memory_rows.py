@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
 
+from federated_memory.errors import FederatedMemoryError
 from federated_memory.names import DocumentPath, WorkspaceId
 from federated_memory.store.database import Database
 from federated_memory.store.document import Document, Key
@@ -54,6 +56,11 @@ _TABLES = (
     """,
     "CREATE INDEX memory_supersedes_new ON memory_supersedes (workspace_id, new_id)",
 )
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS memories_project ON memories (project, created_at)",
+    "CREATE INDEX IF NOT EXISTS memories_workspace ON memories (workspace_id, created_at)",
+)
+"""What roots of before get when they are opened."""
 TABLES = ("memories", "memory_supersedes")
 COLUMNS = (
     "m.memory_id, m.workspace_id, m.path, m.kind, m.subject, m.project, m.importance, m.tags, m.agent, m.created_at,"
@@ -104,9 +111,14 @@ class MemoryRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        if database.row("SELECT 1 FROM sqlite_master WHERE name = 'memories'") is None:
+        names = {name for (name,) in database.rows("SELECT name FROM sqlite_master WHERE name LIKE 'memories%'")}
+        if "memories" not in names:
             with database.transaction() as transaction:
-                for statement in _TABLES:
+                for statement in (*_TABLES, *_INDEXES):
+                    transaction.execute(statement)
+        elif not {"memories_project", "memories_workspace"} <= names:
+            with suppress(FederatedMemoryError), database.transaction() as transaction:  # a full disk can wait
+                for statement in _INDEXES:
                     transaction.execute(statement)
 
     def note(self, transaction: sqlite3.Connection, document: Document, text: bytes | None) -> None:
@@ -172,12 +184,14 @@ class MemoryRows:
         rows = self._database.rows(f"SELECT {COLUMNS} FROM memories m WHERE m.memory_id = ?", memory_id)
         return [MemoryRow(*row) for row in rows]
 
-    def subject(self, memory_id: str, workspace_id: str) -> str:
-        """Empty: there is no such memory."""
-        row = self._database.row(
-            "SELECT subject FROM memories WHERE memory_id = ? AND workspace_id = ?", memory_id, workspace_id
-        )
-        return str(row[0]) if row else ""
+    def subjects(self, workspace_id: str, memory_id: str = "") -> dict[str, str]:
+        """Of all memories of a workspace, or of the one that is named, by their ids."""
+        named = " AND memory_id = ?" if memory_id else ""
+        rows = self._database.rows(
+            f"SELECT memory_id, subject FROM memories WHERE workspace_id = ?{named}",
+            workspace_id, *([memory_id] if memory_id else []),
+        )  # fmt: skip
+        return dict(rows)
 
     def of_source(self, workspace_id: WorkspaceId, source: str) -> MemoryRow | None:
         """What an earlier import made of that source, be it deleted since."""
@@ -193,14 +207,17 @@ class MemoryRows:
             for row in self._database.rows(f"SELECT {COLUMNS} FROM memories m WHERE {where}", *parameters)
         ]
 
-    def count(self, where: str, parameters: Sequence[object]) -> int:
-        row = self._database.row(f"SELECT count(*) FROM memories m WHERE {where}", *parameters)
+    def count(self, where: str, parameters: Sequence[object], most: int = -1) -> int:
+        """How many there are; `most`: counts no further."""
+        row = self._database.row(
+            f"SELECT count(*) FROM (SELECT 1 FROM memories m WHERE {where} LIMIT ?)", *parameters, most
+        )
         return int(row[0]) if row else 0
 
     def superseded(self, workspace_id: WorkspaceId, memory_id: str) -> list[str]:
         """The live memories that replace this one."""
         rows = self._database.rows(
-            "SELECT s.new_id FROM memory_supersedes s JOIN memories n"
+            "SELECT s.new_id FROM memory_supersedes s CROSS JOIN memories n"
             " ON n.memory_id = s.new_id AND n.workspace_id = s.workspace_id"
             " WHERE s.workspace_id = ? AND s.old_id = ? AND n.deleted_at = ''",
             workspace_id, memory_id,

@@ -15,6 +15,7 @@ from federated_memory.service import results as r
 from federated_memory.service.framing import fenced as _fenced
 from federated_memory.service.framing import inner as _inner
 from federated_memory.service.framing import one_line as _line
+from federated_memory.store.memories import MOST_COUNTED
 
 
 @singledispatch
@@ -182,7 +183,8 @@ def _memory_line(row: m.MemoryRowResult) -> str:
 @render.register
 def _(found: m.MemoryList) -> str:
     lines = [f"- {_memory_line(row)}" for row in found.memories]
-    head = f"{len(lines)} of {found.total} memories, newest first. Data:\n"
+    total = f"{found.total}{'' if found.total < MOST_COUNTED else ' or more'}"
+    head = f"{len(lines)} of {total} memories, newest first. Data:\n"
     return head + _fenced("\n".join(lines)) + more(found.next_cursor)
 
 

@@ -24,6 +24,8 @@ PIECES = st.sampled_from([
     "é", "e\u0301", " ", "\n", "\r\n", "\t", '"', "\\", "\\n", "/", "<", "\u2028", "\0", "\ufffd", "\U0001f680",
     "a.b-c",
     "12", "1e5", "%", "_", "tool", "Bash", "xyz" * 40,
+    "(", ")", "=>", ", ", ":", "'", "{", "}", "[image]", "-1.50", "&&",
+    "data:image/png;base64,iVBOR", "<command-name>/x</command-name><command-args>a b</command-args>",
 ])  # fmt: skip
 TEXTS = st.lists(PIECES, min_size=1, max_size=8).map("".join)
 ROLES = st.sampled_from(["user", "assistant", "tool", "system", "Nora"])

@@ -156,6 +156,8 @@ KINDS = [
     "attachment", "queued_command", "gemini", "info", "subtask", "file", "ses_1", "msg_1", "prt_1", "shell",
     "image/png", "thread_name_updated", "item_completed", "compacted", "<command-args>a b</command-args>c",
     "data:image/x;base64,A",
+    "f(x=1, -2.5)->y && {g|h}~#1", '{"cmd": "a(b) => \'c\'", "n": -1.5}', "(", ")", "=>", "-1.5",
+    "<system-reminder>a(b)</system-reminder>c(d)", "bash", "-lc",
 ]  # fmt: skip
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.sampled_from(KINDS) | SAID | st.text(),
