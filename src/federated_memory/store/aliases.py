@@ -19,6 +19,7 @@ class ProjectAliases:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._lock = threading.Lock()
+        self._editing = threading.Lock()
         self._stamp = ""
         self._known: dict[str, str] = {}
 
@@ -49,8 +50,8 @@ class ProjectAliases:
 
     def set(self, alias: str, project: str) -> None:
         """Let `alias` mean `project`; an empty project takes the alias back."""
-        known = {name: told for name, told in self.all().items() if fold(name) != fold(alias)}
-        if project:
-            known[alias] = project
-        with storage_errors():
+        with self._editing, storage_errors():
+            known = {name: told for name, told in self.all().items() if fold(name) != fold(alias)}
+            if project:
+                known[alias] = project
             self._root.meta.replace(_FILE, json.dumps(known, ensure_ascii=False, indent=1).encode() + b"\n")
