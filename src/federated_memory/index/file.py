@@ -15,7 +15,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 _IDLE_READERS = 4

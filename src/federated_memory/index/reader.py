@@ -16,7 +16,7 @@ from federated_memory.index.holding import Part, expression_of
 from federated_memory.index.library import Library, Segment, Source
 from federated_memory.index.words import grams_of, quoted
 
-Table = Literal["spoken", "written", "noted", "grams"]
+Table = Literal["spoken", "written", "noted"]
 _FETCH = 2_048
 _HANDLER_STEPS = 20_000
 _MOST_RANGES = 48
@@ -82,18 +82,9 @@ class View:
         """The rows that hold the term, newest first, within the scope; read as far as they are asked for."""
         return Rows(self._connection, table, expression, scope)
 
-    def grams(self, texts: Sequence[str], scope: RowScope, most: int) -> list[int] | None:
-        """Rows of memories that may hold all of these texts, newest first; None when they are too many or nothing
-        tells."""
-        grams = list(dict.fromkeys(gram for text in texts for gram in grams_of(text)))
-        if not grams:
-            return None
-        found = Rows(self._connection, "grams", " AND ".join(map(quoted, grams)), scope).newest(most)
-        return found.rows if found.is_all else None
-
     def holding(self, texts: Sequence[str]) -> str | None:
-        """An expression for `spoken` that finds every row which holds all of these texts as they are, case aside, and
-        few others; None: nothing tells them apart. It is good for all that was indexed until now."""
+        """An expression for `spoken`, `noted` and `heads` that finds whatever holds all of these texts as they are,
+        case aside, and little else; None: nothing tells them apart. It is good for all that was indexed until now."""
         return expression_of(texts, self._words_of)
 
     def _words_of(self, part: Part) -> list[str] | None:

@@ -43,7 +43,7 @@ CREATE INDEX segments_generation ON segments (generation);
 CREATE VIRTUAL TABLE spoken USING fts5(
     text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
 );
--- The distinct words of `spoken` as they are written, and what they are found by from their inside.
+-- The distinct words of `spoken` and `noted` as they are written, and what they are found by from their inside.
 CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE);
 CREATE VIRTUAL TABLE word_grams USING fts5(word, tokenize = 'trigram', content = '', columnsize = 0, detail = none);
 -- Documents change often, and only a table that keeps their text can forget it.
@@ -52,7 +52,6 @@ CREATE VIRTUAL TABLE written USING fts5(text, tokenize = 'porter unicode61 remov
 CREATE VIRTUAL TABLE noted USING fts5(
     text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
 );
-CREATE VIRTUAL TABLE grams USING fts5(text, tokenize = 'trigram', content = '', columnsize = 0, detail = none);
 -- What it holds of a source is told by the source's row, so it need not keep it to forget it.
 CREATE VIRTUAL TABLE heads USING fts5(
     title, facts, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0

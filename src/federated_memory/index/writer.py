@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import repeat
 
 from federated_memory.index.chunks import Chunk, chunks_of
 from federated_memory.index.library import SIZES, packed, unpacked
@@ -123,13 +125,6 @@ class Writing:
         source = self._put_chunks(document, title, " ".join(facts), chunks)
         if memory.importance != _USUAL_WORTH:
             self._connection.execute("UPDATE sources SET worth = ? WHERE id = ?", (memory.importance, source))
-        if chunks:
-            first_row = self._next_row - len(chunks)
-            self._connection.executemany(
-                "INSERT INTO grams (rowid, text) VALUES (?, ?)",
-                [(first_row + at, f"{title if not at else ''}\n{chunk.headings}\n{chunk.text}".strip())
-                 for at, chunk in enumerate(chunks)],
-            )  # fmt: skip
 
     def _put_chunks(self, document: Document, title: str, facts: str, chunks: list[Chunk]) -> int:
         key = document.key
@@ -140,10 +135,13 @@ class Writing:
         rows = [Row(chunk.line, Speaker.AUTHOR, chunk.text, None) for chunk in chunks]
         if rows:
             first = self._add_segment(source, rows, "", "", is_open=False)
+            texts = [f"{chunk.headings}\n{chunk.text}" for chunk in chunks]
             table = "written" if key.is_versioned else "noted"
+            stored = map(indexed, texts)
+            if not key.is_versioned:  # found inside their words too
+                stored = map(_findable, texts, repeat(()), self._words.take([*texts, as_searched(title)]))
             self._connection.executemany(
-                f"INSERT INTO {table} (rowid, text) VALUES (?, ?)",
-                [(first + at, indexed(f"{chunk.headings}\n{chunk.text}")) for at, chunk in enumerate(chunks)],
+                f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", list(enumerate(stored, first))
             )
         return source
 
@@ -174,10 +172,7 @@ class Writing:
         are_kept = self._words.take([row.text for row in rows])
         self._connection.executemany(
             "INSERT INTO spoken (rowid, text) VALUES (?, ?)",
-            (
-                (first + at, with_speakers(row.text, row.names) + ("" if is_kept else f"\n{UNSURE}"))
-                for at, (row, is_kept) in enumerate(zip(rows, are_kept, strict=True))
-            ),
+            enumerate((_findable(row.text, row.names, kept) for row, kept in zip(rows, are_kept, strict=True)), first),
         )
 
     def reach(self, stored: Stored) -> None:
@@ -294,6 +289,12 @@ def _head(place: _Place, title: str, facts: str) -> tuple[str, str]:
     own = key if kind in VERSIONED else key.rsplit("/", 1)[-1].removesuffix(".md")
     name = "" if kind == "session" else own
     return indexed(as_searched(title)), indexed(as_searched(f"{name} {workspace_id} {facts}".strip()))
+
+
+def _findable(text: str, names: Sequence[str], are_words_kept: bool) -> str:
+    """What stands in a table of words for a text of which a part may be looked for too."""
+    found = with_speakers(text, names)
+    return found if are_words_kept else f"{found}\n{UNSURE}"
 
 
 def _day(text: str) -> str:

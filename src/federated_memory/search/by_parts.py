@@ -29,10 +29,14 @@ def find_inside_words(
     scope = RowScope(view.library, lambda source: source.kind == "memory", frozenset())
     sources: dict[int, Source] = {}
     for text in texts:
-        for row in view.grams([text], scope, _MOST_ROWS) or ():
-            segment = view.library.segment_of(row)
-            if segment is not None and segment.source is not None and is_shown(segment.source):
-                sources[segment.source.id] = segment.source
+        expression = view.holding([text])
+        if expression is None:
+            continue
+        segments = map(view.library.segment_of, view.rows("noted", expression, scope).newest(_MOST_ROWS).rows)
+        titled = map(view.library.sources.get, view.heads("title", expression, _MOST_ROWS))
+        for source in (*(segment.source for segment in segments if segment is not None), *titled):
+            if source is not None and source.kind == "memory" and is_shown(source):
+                sources[source.id] = source
     newest = sorted(sources.values(), key=lambda source: source.place, reverse=True)[:_MOST_READ]
     found = [entry for source in newest if (entry := _entry(documents, source, texts)) is not None]
     return sorted(found, key=lambda entry: (entry.score, entry.at), reverse=True)

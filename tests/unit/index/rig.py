@@ -28,7 +28,7 @@ HOME = WorkspaceId("home")
 AT = "2026-05-04T03:02:01.000Z"
 
 Row = tuple[str, str, str, int, int, frozenset[str]]
-"""Workspace, kind, key, line, shape, and what the row is found by: words, or grams with a mark."""
+"""Workspace, kind, key, line, shape, and the words that the row is found by."""
 
 
 class Rig:
@@ -136,14 +136,12 @@ class Rig:
 
 def contents(path: Path) -> tuple[set[tuple[str, ...]], dict[Row, int]]:
     with closing(sqlite3.connect(path)) as connection:
-        for table in ("spoken", "grams", "written", "heads"):
+        for table in ("spoken", "noted", "written", "heads"):
             connection.execute(f"CREATE VIRTUAL TABLE temp.{table}_terms USING fts5vocab(main, {table}, instance)")
         words: defaultdict[int, set[str]] = defaultdict(set)
-        for table in ("spoken", "written"):
+        for table in ("spoken", "noted", "written"):
             for term, row, place in connection.execute(f"SELECT term, doc, offset FROM {table}_terms"):
                 words[row].add(f"{term} {place}")
-        for term, row in connection.execute("SELECT term, doc FROM grams_terms"):
-            words[row].add(f"«{term}»")
         heads: defaultdict[int, set[str]] = defaultdict(set)
         for term, source, column, place in connection.execute("SELECT term, doc, col, offset FROM heads_terms"):
             heads[source].add(f"{column} {place} {term}")
