@@ -233,8 +233,9 @@ def events_of(scene: Scene, server: RunningServer, agent: Agent, room: str, afte
 
 
 def read_events(stream: Stream, count: int) -> list[tuple[int, str, str]]:
-    """Number, kind and text of so many events."""
-    while stream.received.count(b"\ndata: ") < count or not stream.received.endswith(b"\n\n\r\n"):
+    """Number, kind and text of so many events, after the one that says that the stream is open."""
+    begins = b"event: ready"
+    while stream.received.count(b"\ndata: ") - stream.received.count(begins) < count or not stream.received.endswith(b"\n\n\r\n"):
         data = stream.socket.recv(65_536)
         assert data, stream.received
         stream.received += data
@@ -242,7 +243,7 @@ def read_events(stream: Stream, count: int) -> list[tuple[int, str, str]]:
     for line in stream.received.replace(b"\r\n", b"\n").split(b"\n"):
         name, _, value = line.partition(b": ")
         event[name] = value
-        if name == b"data":
+        if name == b"data" and event[b"event"] != b"ready":
             found.append((int(event[b"id"]), event[b"event"].decode(), str(json.loads(value)["text"])))
     return found
 
