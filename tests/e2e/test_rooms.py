@@ -235,7 +235,9 @@ def events_of(scene: Scene, server: RunningServer, agent: Agent, room: str, afte
 def read_events(stream: Stream, count: int) -> list[tuple[int, str, str]]:
     """Number, kind and text of so many events, after the one that says that the stream is open."""
     begins = b"event: ready"
-    while stream.received.count(b"\ndata: ") - stream.received.count(begins) < count or not stream.received.endswith(b"\n\n\r\n"):
+    while stream.received.count(b"\ndata: ") - stream.received.count(begins) < count or not stream.received.endswith(
+        b"\n\n\r\n"
+    ):
         data = stream.socket.recv(65_536)
         assert data, stream.received
         stream.received += data

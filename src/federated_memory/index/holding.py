@@ -79,9 +79,13 @@ def _pieces(text: str) -> Iterator[Part | str]:
 
 
 def _variants(part: Part, lookup: Lookup) -> list[str] | None:
+    """The words that a part can be of, itself first."""
     if len(part.text.encode()) > LONGEST_WORD:
         return []
-    return lookup(part) if part.begins_open or part.ends_open else [part.text]
+    if not (part.begins_open or part.ends_open):
+        return [part.text]
+    found = lookup(part)
+    return found and sorted(found, key=lambda word: word != part.text)
 
 
 def _in_a_row(run: list[list[str] | None]) -> list[_Choice]:
@@ -94,9 +98,27 @@ def _in_a_row(run: list[list[str] | None]) -> list[_Choice]:
 
 
 def _phrases(run: list[list[str]]) -> list[_Choice]:
-    if prod(map(len, run)) <= _MOST_PHRASES:
-        return [[f'"{" ".join(words)}"' for words in product(*run)]]
+    if not all(run):
+        return [[]]
+    first, last = run[0], run[-1]
+    if len(run) > 1 and len(first) > 1 and len(last) > 1:
+        # Of two ends with variants one is nearly always as it is written: the rest is asked for without its order.
+        written, others = [first[:1], *run[1:]], [first[1:], *run[1:-1], last[:1]]
+        inner = [f'"{" ".join(word for (word,) in run[1:-1])}"'] if len(run) > 2 else []
+        rest = [f"({_any_of(first[1:])})", *inner, f"({_any_of(last[1:])})"]
+        if len(first) + len(last) <= _MOST_PHRASES:
+            return [[*_each(written), *_each(others), f"({' AND '.join(rest)})"]]
+    elif prod(map(len, run)) <= _MOST_PHRASES:
+        return [_each(run)]
     # Only the ends of a run have variants.
-    ends: list[_Choice] = [[f'"{word}"' for word in words] for words in (run[0], run[-1]) if len(words) > 1]
+    ends: list[_Choice] = [[f'"{word}"' for word in words] for words in (first, last) if len(words) > 1]
     whole = " ".join(words[0] for words in run if len(words) == 1)
     return [*ends, [f'"{whole}"']] if whole else ends
+
+
+def _each(run: list[list[str]]) -> _Choice:
+    return [f'"{" ".join(words)}"' for words in product(*run)]
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return " OR ".join(f'"{word}"' for word in words)
