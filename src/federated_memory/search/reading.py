@@ -151,8 +151,7 @@ class Picked(Walk):
         """Those that can be read; when a member is damaged, line by line from there on."""
         read = 0
         try:
-            may_hold = self.filter.pattern_in if self.filter is not None else None
-            for line in self.archives.lines_at(self.archive, wanted, may_hold):
+            for line in self.archives.lines_at(self.archive, wanted):
                 yield line
                 read = bisect_right(wanted, line.number)
             return

@@ -223,16 +223,13 @@ class Archives:
         """
         return self._reader.members(archive, first_line, on_damage)
 
-    def lines_at(
-        self, archive: Archive, numbers: Sequence[int], may_hold: Callable[[bytes], object] | None = None
-    ) -> Iterator[Line]:
-        """The lines with these numbers, which rise; those that stand among raw lines of which `may_hold` is false are
-        left out. A line over 4 MiB is cut.
+    def lines_at(self, archive: Archive, numbers: Sequence[int]) -> Iterator[Line]:
+        """The lines with these numbers, which rise. A line over 4 MiB is cut.
 
         Raises:
             NotFound, Unavailable: As for `read_lines`.
         """
-        return self._reader.lines_at(archive, numbers, may_hold)
+        return self._reader.lines_at(archive, numbers)
 
     def line_at(self, archive: Archive, number: int) -> Line | None:
         """One line, cut when it is over 4 MiB; None when there is none such. Those read last are kept in memory.

@@ -52,9 +52,7 @@ class ArchiveReader:
 
         return self._consistently(archive, read)
 
-    def lines_at(
-        self, archive: Archive, numbers: Sequence[int], may_hold: Callable[[bytes], object] | None
-    ) -> Iterator[Line]:
+    def lines_at(self, archive: Archive, numbers: Sequence[int]) -> Iterator[Line]:
         """Line by line, in batches that share a member, so that no member is inflated or split twice."""
         at = 0
         while at < len(numbers):
@@ -64,7 +62,7 @@ class ArchiveReader:
             wanted = numbers[at:end]
 
             def read(found: Archive, file: _File, wanted: Sequence[int] = wanted) -> _Picked:
-                page = _Picked(wanted, may_hold)
+                page = _Picked(wanted)
                 members = self._rows.members_from(found.id, wanted[0])
                 page.fill(found, members, lambda member: self._inflate(file, member))
                 return page
@@ -241,12 +239,11 @@ class _Page:
 
 
 class _Picked(_Page):
-    """Some lines; of members that may not hold what is looked for, none."""
+    """Some lines, whose numbers rise."""
 
-    def __init__(self, numbers: Sequence[int], may_hold: Callable[[bytes], object] | None) -> None:
+    def __init__(self, numbers: Sequence[int]) -> None:
         super().__init__(numbers[0], numbers[-1] - numbers[0] + 1, LONGEST_MEMBER_BYTES, 0)
-        self._numbers = frozenset(numbers)
-        self._may_hold = may_hold
+        self._numbers = numbers
 
     @property
     def reached(self) -> int:
@@ -254,11 +251,23 @@ class _Picked(_Page):
         return self._next if self._is_full else 0
 
     def _take_lines(self, first_line: int, raw: bytes) -> None:
-        if self._may_hold is None or self._may_hold(raw):
-            super()._take_lines(first_line, raw)
+        most = self._end - first_line
+        lines = raw.split(b"\n", most)
+        if len(lines) > most or not lines[-1]:
+            lines.pop()
+        end = first_line + len(lines)
+        at = bisect_left(self._numbers, self._next)
+        for number in self._numbers[at : bisect_left(self._numbers, end)]:
+            self._next = number
+            data = lines[number - first_line]
+            self._take(len(data), data.__getitem__)
+            if self._is_full:
+                return
+        self._next = end
 
     def _take(self, total_bytes: int, cut: Callable[[slice], bytes]) -> None:
-        if self._next not in self._numbers:
+        at = bisect_left(self._numbers, self._next)
+        if at == len(self._numbers) or self._numbers[at] != self._next:
             self._next += 1
             return
         if self.lines and self._room < total_bytes:
