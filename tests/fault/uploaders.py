@@ -80,7 +80,8 @@ class Uploader:
                 self.pending = None
                 return
         answer = self._send(workspace, request)
-        self.deduped += answer.json.get("status") == "unchanged" or answer.json.get("unchanged") is True
+        if answer.status in (200, 201):
+            self.deduped += answer.json.get("status") == "unchanged" or answer.json.get("unchanged") is True
 
     def _send(self, workspace: Workspace, request: Request) -> Answer:
         self.names.add(request.name)
