@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, get_args
 
@@ -54,7 +52,6 @@ class StateRoutes:
         self._state = services.state
         self._policy = services.core.policy
         self._has_noop = services.core.settings.bench_noop
-        self._under_way = 0
         self._max_value_bytes = services.core.settings.max_state_bytes
 
     def all(self) -> list[Route]:
@@ -91,22 +88,20 @@ class StateRoutes:
         return json_response(await in_thread(service, caller_of(request), request.path_params["key"]))
 
     async def set_state(self, request: Request) -> Response:
-        with self._counted():
-            ttl_seconds = _seconds(request)
-            write = self._state.parse_write(
-                request.path_params["key"], b"", integer(request, "if_version"), ttl_seconds
-            )  # the rights first, then the body
-            self._ensure_may_write(request, write)
-            value = _json(await read_small(request, self._max_value_bytes))
-            data = self._state.parse_value(value)
-            write = self._state.parse_write(write.key, data, write.if_version, ttl_seconds)
-            (done,) = await self._write(request, [write])
+        ttl_seconds = _seconds(request)
+        write = self._state.parse_write(
+            request.path_params["key"], b"", integer(request, "if_version"), ttl_seconds
+        )  # the rights first, then the body
+        self._ensure_may_write(request, write)
+        value = _json(await read_small(request, self._max_value_bytes))
+        data = self._state.parse_value(value)
+        write = self._state.parse_write(write.key, data, write.if_version, ttl_seconds)
+        (done,) = await self._write(request, [write])
         return json_response(done)
 
     async def delete_state(self, request: Request) -> Response:
         write = self._state.parse_write(request.path_params["key"], None, integer(request, "if_version"))
-        with self._counted():
-            (done,) = await self._write(request, [write])
+        (done,) = await self._write(request, [write])
         return json_response(done)
 
     async def batch_state(self, request: Request) -> Response:
@@ -121,8 +116,7 @@ class StateRoutes:
                 hint=f'Send {{"operations": [{{"key", "value" or "delete", "if_version", "ttl_seconds"}}]}}, up to '
                 f"{MOST_IN_A_BATCH}",
             ) from None
-        with self._counted():
-            done = await self._write(request, [self._parse(row) for row in wanted.operations])
+        done = await self._write(request, [self._parse(row) for row in wanted.operations])
         return json_response(batch_of(done))
 
     def _parse(self, row: Operation) -> Write:
@@ -134,21 +128,12 @@ class StateRoutes:
         self._policy.writer(caller, request.headers.get("x-memory-binding"))
         self._policy.ensure_writes_key(caller, write.key)
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        """A write, from when it arrives: several that are under way are committed together."""
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-
     async def _write(self, request: Request, writes: list[Write]) -> list[StateWritten]:
         """As `State.write`, without a thread that would only wait for the commit."""
         state, caller = self._state, caller_of(request)
         author = state.author(caller, writes, request.headers.get("x-memory-binding"))
         while True:
-            begin = partial(state.begin, author, writes, alone=self._under_way == 1)
+            begin = partial(state.begin, author, writes, alone=False)  # others come meanwhile, and share the commit
             begun = await in_thread(begin) if state.is_looked_at(writes) else begin()
             try:
                 return told(writes, begun.result() if begun.done() else await asyncio.wrap_future(begun))
