@@ -100,25 +100,21 @@ def _in_a_row(run: list[list[str] | None]) -> list[_Choice]:
 def _phrases(run: list[list[str]]) -> list[_Choice]:
     if not all(run):
         return [[]]
-    first, last = run[0], run[-1]
-    if len(run) > 1 and len(first) > 1 and len(last) > 1:
+    first, inner, last = run[0], run[1:-1], run[-1]
+    if len(run) == 1 or len(first) == 1 or len(last) == 1:
+        if prod(map(len, run)) <= _MOST_PHRASES:
+            return [_each(run)]
+    elif len(first) + len(last) <= _MOST_PHRASES:
         # Of two ends with variants one is nearly always as it is written: the rest is asked for without its order.
-        written, others = [first[:1], *run[1:]], [first[1:], *run[1:-1], last[:1]]
-        inner = [f'"{" ".join(word for (word,) in run[1:-1])}"'] if len(run) > 2 else []
-        rest = [f"({_any_of(first[1:])})", *inner, f"({_any_of(last[1:])})"]
-        if len(first) + len(last) <= _MOST_PHRASES:
-            return [[*_each(written), *_each(others), f"({' AND '.join(rest)})"]]
-    elif prod(map(len, run)) <= _MOST_PHRASES:
-        return [_each(run)]
+        rest = [f"({' OR '.join(_each([end[1:]]))})" for end in (first, last)]
+        apart = " AND ".join([*rest, *(_each(inner) if inner else [])])
+        return [[*_each([first[:1], *inner, last]), *_each([first[1:], *inner, last[:1]]), f"({apart})"]]
     # Only the ends of a run have variants.
-    ends: list[_Choice] = [[f'"{word}"' for word in words] for words in (first, last) if len(words) > 1]
-    whole = " ".join(words[0] for words in run if len(words) == 1)
-    return [*ends, [f'"{whole}"']] if whole else ends
+    ends = [_each([words]) for words in (first, last) if len(words) > 1]
+    whole = [words for words in run if len(words) == 1]
+    return [*ends, _each(whole)] if whole else ends
 
 
 def _each(run: list[list[str]]) -> _Choice:
+    """A phrase for each way to take one word of each."""
     return [f'"{" ".join(words)}"' for words in product(*run)]
-
-
-def _any_of(words: Sequence[str]) -> str:
-    return " OR ".join(f'"{word}"' for word in words)

@@ -6,7 +6,6 @@ that it can be a part of are looked up here. There are few of them, whatever the
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from functools import cache
 from itertools import filterfalse
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
-from federated_memory.index.words import UNSPACED
+from federated_memory.index.words import UNSPACED_RUN
 
 LONGEST_WORD = 1_000
 """In bytes. Longer ones are encoded data; the rows that hold one are marked instead."""
@@ -25,7 +24,6 @@ _SEPARATED = bytes(
     code if code >= 0x80 or chr(code) in digits + ascii_letters else ord(" ") for code in range(256)
 ).translate(bytes.maketrans(ascii_uppercase.encode(), ascii_lowercase.encode()))
 """Capitals as small letters, what is not ASCII as it is, and all signs as spaces."""
-_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 
 
 class Tokenizer:
@@ -84,7 +82,7 @@ class Words:
         if foreign:
             self._foreign |= foreign
             # What is written without spaces is found by its pairs of characters.
-            spaced = _UNSPACED_RUN.sub(" ", b"\n".join(foreign).decode())
+            spaced = UNSPACED_RUN.sub(" ", b"\n".join(foreign).decode())
             found.update(map(str.encode, tokenizer().distinct(spaced)))
         self._has_long = self._has_long or max(map(len, found), default=0) > LONGEST_WORD
         self._found |= found
@@ -112,5 +110,5 @@ def _split(text: str) -> list[bytes]:
 
 
 def _has_long(text: str) -> bool:
-    pieces = _split(text if text.isascii() else _UNSPACED_RUN.sub(" ", text))
+    pieces = _split(text if text.isascii() else UNSPACED_RUN.sub(" ", text))
     return any(len(piece) > LONGEST_WORD for piece in pieces)

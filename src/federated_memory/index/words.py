@@ -18,7 +18,7 @@ UNSPACED = (
     "\U00020000-\U000323af"
 )
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 _LANGUAGE = re.compile(r"(?<![0-9A-Za-z])[A-Za-z](?:\+\+|#)(?!\w)")
 _SIGNS = {"++": "plusplus", "#": "sharp"}
 _LONGEST_NAME = 80
@@ -41,7 +41,7 @@ def indexed(text: str) -> str:
     added = _humps(data)
     added += _languages(text)
     if not text.isascii():
-        text = _UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFC", text))
+        text = UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFC", text))
     return f"{text}\n{' '.join(added)}" if added else text
 
 
@@ -91,7 +91,7 @@ def with_speakers(text: str, names: Iterable[str]) -> str:
     stands there as they did too: exact queries look for that."""
     parts = [indexed(text)]
     if not text.isascii() and not unicodedata.is_normalized("NFC", text):
-        parts.append(_UNSPACED_RUN.sub(_pairs, text))
+        parts.append(UNSPACED_RUN.sub(_pairs, text))
     parts += (_SAID_BY + word for name in names for word in _NAME_WORD.findall(name)[:_MOST_NAME_WORDS])
     return "\n".join(parts)
 
@@ -105,12 +105,12 @@ def phrase(words: list[str]) -> str:
     """An expression that finds these words in a row; each is letters and digits, or a run of an unspaced script."""
     parts: list[str] = []
     for word in words:
-        if _UNSPACED_RUN.fullmatch(word):
+        if UNSPACED_RUN.fullmatch(word):
             parts += [word[at : at + 2] for at in range(len(word) - 1)] or [word]
         else:
             parts.append(word)
     # The last character of a run stands alone, so that a single one can be asked for by what pairs begin with.
-    is_single = len(words) == 1 and len(parts) == 1 and bool(_UNSPACED_RUN.fullmatch(parts[0])) and len(parts[0]) == 1
+    is_single = len(words) == 1 and len(parts) == 1 and bool(UNSPACED_RUN.fullmatch(parts[0])) and len(parts[0]) == 1
     return f'"{" ".join(parts)}"' + ("*" if is_single else "")
 
 
