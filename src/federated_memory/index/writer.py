@@ -20,7 +20,7 @@ from federated_memory.index.rows import Row, Speaker, as_searched
 from federated_memory.index.tokens import UNSURE, Words
 from federated_memory.index.words import indexed, with_speakers
 from federated_memory.store.document import VERSIONED, Document
-from federated_memory.store.memory_file import parse_memory, subject_of
+from federated_memory.store.memory_file import called_after, parse_memory, subject_of
 
 _SEGMENT_ROWS = 2_000
 _SEGMENT_CHARACTERS = 1_000_000
@@ -286,7 +286,7 @@ def _head(place: _Place, title: str, facts: str) -> tuple[str, str]:
     """What a source is found by beside its rows. Forgetting needs the very same: whoever changes this, or the words
     that are made of it, raises `SCHEMA_VERSION`."""
     _, workspace_id, kind, key = place
-    own = key if kind in VERSIONED else key.rsplit("/", 1)[-1].removesuffix(".md")
+    own = key if kind in VERSIONED else called_after(key)
     name = "" if kind == "session" else own
     return indexed(as_searched(title)), indexed(as_searched(f"{name} {workspace_id} {facts}".strip()))
 

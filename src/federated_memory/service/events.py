@@ -15,6 +15,7 @@ from federated_memory.service.hub import Event, Hub
 from federated_memory.service.state import state_row
 from federated_memory.store.changes import Change
 from federated_memory.store.memories import Memories
+from federated_memory.store.memory_file import called_after
 from federated_memory.store.root import Root
 from federated_memory.store.shared_state import SharedState, StateChange
 
@@ -124,7 +125,7 @@ class FeedSource:
         ]
 
     def _is_for_all(self, change: Change) -> bool:
-        rows = self._memories.rows.find(change.key.rsplit("/", 1)[-1].removesuffix(".md"))
+        rows = self._memories.rows.find(called_after(change.key))
         return any(row.workspace_id == change.workspace_id and row.visibility == "all" and not row.room for row in rows)
 
     def prepare(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -28,6 +28,7 @@ from federated_memory.service.pages import (
 from federated_memory.service.results import HitRow, Hits, MemoryHit, MemoryHits
 from federated_memory.service.times import parse_since, parse_until
 from federated_memory.store.memories import key_of
+from federated_memory.store.memory_file import called_after
 from federated_memory.store.memory_query import MemoryFilter
 from federated_memory.store.memory_rows import MemoryRow
 from federated_memory.store.registry import Workspace
@@ -174,20 +175,13 @@ class Searching:
         most = _looked_for(limit, max_bytes, workspaces.values())
         found = search(limit=min(most, max_bytes // _USUAL_ROW_BYTES + 1), after=_position(cursor, order))
 
-        def fitted() -> list[MemoryHit]:
-            return _fitted(
-                [
-                    _memory_row(hit, mode, workspaces[hit.workspace_id]).model_copy(update=self._provenance(hit))
-                    for hit in found.hits
-                ],
-                limit,
-                max_bytes,
-            )
-
-        rows = fitted()
+        told = [self._told(hit, mode, workspaces) for hit in found.hits]
+        rows = _fitted(told, limit, max_bytes)
         if len(rows) == len(found.hits) < most and found.next is not None and found.is_complete:
-            found = found.followed_by(search(limit=most - len(rows), after=found.next))
-            rows = fitted()
+            more = search(limit=most - len(rows), after=found.next)
+            told += [self._told(hit, mode, workspaces) for hit in more.hits]
+            found = found.followed_by(more)
+            rows = _fitted(told, limit, max_bytes)
         if len(rows) < len(found.hits):
             found = found.first(len(rows))
         return MemoryHits(
@@ -201,11 +195,14 @@ class Searching:
         names = self._core.aliases.names_of(project) if project else ()
         return [one.workspace_id for one in workspaces if not names or fold(one.project) in names]
 
+    def _told(self, hit: Hit, mode: Mode, workspaces: Mapping[WorkspaceId, Workspace]) -> MemoryHit:
+        return _memory_row(hit, mode, workspaces[hit.workspace_id]).model_copy(update=self._provenance(hit))
+
     def _provenance(self, hit: Hit) -> dict[str, str | None]:
         """Of a memory: who stored it, for which room; of others nothing, their workspace says it."""
         if hit.kind not in MEMORY_KINDS:
             return {}
-        memory_id = hit.key.rsplit("/", 1)[-1].removesuffix(".md")
+        memory_id = called_after(hit.key)
         for row in self._core.memories.rows.find(memory_id):
             if row.workspace_id == hit.workspace_id:
                 try:
@@ -267,7 +264,7 @@ def _row(hit: Hit, mode: Mode) -> HitRow:
         workspace_id=hit.workspace_id,
         path=None if is_session or is_memory else hit.key,
         session_id=hit.key if is_session else None,
-        memory_id=hit.key.rsplit("/", 1)[-1].removesuffix(".md") if is_memory else None,
+        memory_id=called_after(hit.key) if is_memory else None,
         offset=hit.line,
         role=hit.role or None,
         title=hit.title,

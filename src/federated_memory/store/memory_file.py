@@ -94,6 +94,11 @@ def path_of(memory_id: str) -> str:
     return f"{memory_id[:4]}/{memory_id[4:6]}/{memory_id}.md"
 
 
+def called_after(path: str) -> str:
+    """The id that the file of a memory, or of what is left of one, is called after."""
+    return path.rsplit("/", 1)[-1].removesuffix(".md")
+
+
 def memory_id_of(path: str) -> str | None:
     """The memory that a file below `memories/` is; None when no memory has such a name."""
     match = _PATH.match(path)

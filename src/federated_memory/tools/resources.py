@@ -29,6 +29,7 @@ from federated_memory.service.pages import decode_cursor, encode_cursor
 from federated_memory.service.results import Result
 from federated_memory.service.services import Services
 from federated_memory.store.changes import Change
+from federated_memory.store.memory_file import called_after
 from federated_memory.tools.render import render
 
 SCHEME = "memory://"
@@ -103,7 +104,7 @@ def uri_of_change(change: Change) -> str | None:
         case "overview" | "knowledge":
             return uri_of(change.workspace_id, change.kind, change.key)
         case "memory":
-            return uri_of(change.workspace_id, "memories", change.key.rsplit("/", 1)[-1].removesuffix(".md"))
+            return uri_of(change.workspace_id, "memories", called_after(change.key))
         case "session":
             return uri_of(change.workspace_id, "sessions", change.key)
     return None
