@@ -103,10 +103,13 @@ class Attack:
             while not self.is_over.is_set():
                 try:
                     step(turn)
-                except OSError as error:
-                    if not self.is_over.is_set():
-                        self.wrong.append(repr(error))
+                except Exception as error:
+                    if self.is_over.is_set():  # its connection was closed under it: any error may come of that
                         return
+                    if not isinstance(error, OSError):
+                        raise
+                    self.wrong.append(repr(error))
+                    return
                 turn += count
                 self.done += 1
 
