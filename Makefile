@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests of whole servers at once: with more of them, those that count seconds wait for each other.
+WORKERS := 2
 
 .PHONY: help run test thorough check fmt e2e fault clients load scale nightly bench bench-quality bench-peers build lock image clean setup
 help: ## this list
@@ -42,10 +44,10 @@ fmt: $(READY) ## put the code into its form
 
 e2e: $(READY) ## real servers, real clients (installs Node 22 and the clients from npm once)
 	$(BIN)/python scripts/node_tools.py
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest tests/e2e -n $(WORKERS) --dist loadfile
 
 fault: $(READY) ## full disks, killed servers, failing system calls
-	$(BIN)/python -m pytest tests/fault
+	$(BIN)/python -m pytest tests/fault -n $(WORKERS) --dist loadfile
 
 clients: $(READY) ## the main job with the real Claude Code CLI, step by step
 	$(BIN)/python scripts/node_tools.py
