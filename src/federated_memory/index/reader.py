@@ -17,7 +17,7 @@ from federated_memory.index.library import Library, Segment, Source
 from federated_memory.index.words import grams_of, quoted
 
 Table = Literal["spoken", "written", "noted"]
-_FETCH = 2_048
+_LEAST_FETCH, _FETCH = 64, 2_048
 _HANDLER_STEPS = 20_000
 _MOST_RANGES = 48
 _SMALL_GAP = 4_000
@@ -128,9 +128,11 @@ class Rows:
     def newest(self, limit: int) -> Found:
         """At most so many of them; asked again with a higher limit, it goes on where it was."""
         scope = self._scope
+        fetch = _LEAST_FETCH
         while len(self._found) <= limit and self._left:
             low, high = self._left.pop()
-            most = max(_FETCH, limit + 1 - len(self._found))
+            most = max(fetch, limit + 1 - len(self._found))
+            fetch = min(_FETCH, 4 * most)  # where many rows do not count, reading few at a time is slow
             (text,) = self._connection.execute(self._sql, (self._expression, low, high, most)).fetchone()
             rows: list[int] = orjson.loads(text)
             rows.sort(reverse=True)  # they are; SQLite does not promise it

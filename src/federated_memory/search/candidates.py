@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 
 from federated_memory.errors import NotFound
@@ -28,6 +28,17 @@ _MANY_ROWS, _MANY_SHARE = 5_000, 4
 Look = Callable[[], AbstractContextManager[View]]
 
 
+class IndexedSessions:
+    """The sessions that a search is about, as one generation of the index holds them; for all searches alike."""
+
+    def __init__(self, library: Library, sources: Iterable[Source], rows: RowScope) -> None:
+        """`rows` are those of these sources."""
+        self.library = library
+        self.newest_first = sorted(sources, key=lambda source: source.place, reverse=True)
+        self.etags = {source: source.etag for source in self.newest_first}
+        self.rows = rows
+
+
 class Candidates:
     """The sessions that can hold a match, the newest first. The index is asked for a part of them at a time: a page
     that is full looks no further."""
@@ -36,20 +47,16 @@ class Candidates:
         self,
         archives: Archives,
         look: Look,
-        library: Library,
         texts: Sequence[str],
-        sources: Sequence[Source],
+        sessions: IndexedSessions,
         behind: Sequence[Archive],
     ) -> None:
-        """`texts` stand in every match. `sources` are of `library`; `behind` are sessions that the index does not hold
-        as they are now."""
-        self._library = library
-        self._etags = {source: source.etag for source in sources}
+        """`texts` stand in every match. `behind` are sessions that the index does not hold as they are now."""
         self._archives = archives
         self._look = look
         self._texts = texts
         self._expression: str | None = None
-        self._sources = sorted(sources, key=lambda source: source.place, reverse=True)
+        self._sessions = sessions
         self._behind = sorted(behind, key=place_of, reverse=True)
         self._lock = threading.Lock()
         self._lines: dict[tuple[str, str], tuple[str, list[int]]] = {}
@@ -68,7 +75,7 @@ class Candidates:
         return lines if etag == archive.sha256 else None
 
     def _indexed(self, begin: Sequence[object] | None) -> Iterator[Archive]:
-        sources = self._sources
+        sources = self._sessions.newest_first
         if begin is not None:
             place = tuple(map(str, begin[:3]))
             sources = sources[bisect_left(range(len(sources)), True, key=lambda at: sources[at].place <= place) :]
@@ -102,20 +109,23 @@ class Candidates:
             return None
         if found is None:
             return None
-        known = {source: lines for source, lines in found.items() if source.etag == self._etags[source]}
+        etags = self._sessions.etags
+        known = {source: lines for source, lines in found.items() if source.etag == etags[source]}
         with self._lock:
             for source, lines in known.items():
                 if not source.unread:
                     self._lines[source.workspace_id, source.key] = source.etag, sorted(lines)
-        return [source for source in sources if source in found or source.unread or source.etag != self._etags[source]]
+        return [source for source in sources if source in found or source.unread or source.etag != etags[source]]
 
     def _asked(self, view: View, sources: Sequence[Source], most: int) -> dict[Source, set[int]] | None:
         """The lines that may match; None when they are too many, or the index changed in between."""
         library = view.library
-        if library is not self._library:
+        if library is not self._sessions.library:
             return None
-        numbers = {source.id for source in sources}
-        scope = RowScope(library, lambda source: source.id in numbers, frozenset())
+        scope = self._sessions.rows
+        if sources is not self._sessions.newest_first:
+            numbers = {source.id for source in sources}
+            scope = RowScope(library, lambda source: source.id in numbers, frozenset())
         if self._expression is None:  # good for what is indexed later too: of a session that grew all is looked at
             self._expression = view.holding(self._texts) or ""
         rows = view.rows("spoken", self._expression, scope).newest(most) if self._expression else None

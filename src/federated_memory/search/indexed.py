@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,12 +17,13 @@ from federated_memory.index.rows import ROLES
 from federated_memory.names import WorkspaceId
 from federated_memory.search import ranked_knowledge, ranked_sessions, sessions
 from federated_memory.search.by_parts import find_inside_words
-from federated_memory.search.candidates import Candidates, is_in_time, sure_texts
+from federated_memory.search.candidates import Candidates, IndexedSessions, is_in_time, sure_texts
 from federated_memory.search.corpus import Corpus
 from federated_memory.search.evidence import Evidence, gather
 from federated_memory.search.excerpts import Excerpts
 from federated_memory.search.fusion import Entry, rank
 from federated_memory.search.hit import After, Budget, Found, Hit, comes_after, parse_after
+from federated_memory.search.kept import Kept
 from federated_memory.search.lag import Lag, LagFinder
 from federated_memory.search.marking import Marking
 from federated_memory.search.memory_view import EVERYTHING, MEMORY_KINDS, MemoryView
@@ -87,9 +86,9 @@ class Indexed:
         self._index = index
         self._pool = pool
         self._lag = LagFinder(root.feed, documents, archives, follower)
-        self._lock = threading.Lock()
-        self._rankings: OrderedDict[str, _Ranking] = OrderedDict()
-        self._scopes: OrderedDict[tuple[object, ...], RowScope] = OrderedDict()
+        self._rankings: Kept[_Ranking] = Kept(_KEPT_RANKINGS)
+        self._scopes: Kept[RowScope] = Kept(_KEPT_SCOPES)
+        self._sessions: Kept[IndexedSessions] = Kept(_KEPT_SCOPES)
         self._marking = Marking()
 
     def close(self) -> None:
@@ -114,20 +113,13 @@ class Indexed:
         return self._page(name, ranking, query, wanted, start, limit, budget)
 
     def _kept(self, name: str, signature: bytes) -> _Ranking | None:
-        with self._lock:
-            found = self._rankings.get(name)
-            if found is None or found.signature != signature:
-                return None
-            self._rankings.move_to_end(name)
-            return found
+        found = self._rankings.get(name)
+        return found if found is not None and found.signature == signature else None
 
     def _keep(self, ranking: _Ranking) -> str:
-        with self._lock:
-            name = hashlib.sha256(ranking.signature + str(id(ranking)).encode()).hexdigest()[:16]
-            self._rankings[name] = ranking
-            while len(self._rankings) > _KEPT_RANKINGS:
-                self._rankings.popitem(last=False)
-            return name
+        name = hashlib.sha256(ranking.signature + str(id(ranking)).encode()).hexdigest()[:16]
+        self._rankings.put(name, ranking)
+        return name
 
     def _rank(self, query: Ranked, wanted: Wanted, budget: Budget, signature: bytes) -> _Ranking:
         state = self._lag.wait()
@@ -183,8 +175,7 @@ class Indexed:
         """The rows that count; kept for the next search of the same kind, as long as nothing new is indexed."""
         of_project = wanted.memories.workspace_ids
         key = (id(library), library.generation, wanted.workspace_ids, wanted.kinds, wanted.scope, of_project)
-        with self._lock:
-            known = self._scopes.get(key)
+        known = self._scopes.get(key)
         if known is not None and not lag.keys and not _is_picky(wanted):
             return known
         if _is_picky(wanted):
@@ -197,10 +188,7 @@ class Indexed:
             wanted.kinds,
         )
         if not lag.keys and not _is_picky(wanted):
-            with self._lock:
-                self._scopes[key] = found
-                while len(self._scopes) > _KEPT_SCOPES:
-                    self._scopes.popitem(last=False)
+            self._scopes.put(key, found)
         return found
 
     def _scanned(self, query: Ranked, wanted: Wanted, lag: Lag, budget: Budget) -> tuple[list[Entry], str]:
@@ -285,14 +273,23 @@ class Indexed:
         with self._index.view(budget.is_spent) as view:
             wanted = Wanted(workspace_ids, frozenset({"session"}), scope)
             lag = self._lag.find(state, view.library, workspace_ids, wanted.kinds)
-            is_wanted = filter_of(wanted, lag)
-            sources = [
-                source
-                for source in list(view.library.sources.values())
-                if source.etag and source.kind == "session" and is_wanted(source)
-            ]
+            indexed = self._indexed_sessions(view.library, wanted, lag)
         look = partial(self._index.view, budget.is_spent)
-        return Candidates(self._archives, look, view.library, texts, sources, lag.sessions), lag.note
+        return Candidates(self._archives, look, texts, indexed, lag.sessions), lag.note
+
+    def _indexed_sessions(self, library: Library, wanted: Wanted, lag: Lag) -> IndexedSessions:
+        """Kept as `_row_scope` keeps."""
+        key = id(library), library.generation, wanted.workspace_ids, wanted.scope
+        known = None if lag.keys else self._sessions.get(key)
+        if known is not None:
+            return known
+        is_wanted = filter_of(wanted, lag)
+        every = list(library.sources.values())
+        sources = (one for one in every if one.etag and one.kind == "session" and is_wanted(one))
+        found = IndexedSessions(library, sources, self._row_scope(library, wanted, lag, ["spoken"], is_wanted))
+        if not lag.keys:
+            self._sessions.put(key, found)
+        return found
 
 
 def _limits_rows(library: Library, wanted: Wanted, lag: Lag, tables: Sequence[Table]) -> bool:

@@ -192,15 +192,23 @@ def _pages(
 
 
 def in_order(
-    pool: ThreadPoolExecutor, archives: Iterator[Archive], work: Callable[[Archive], T], budget: Budget
+    pool: ThreadPoolExecutor,
+    archives: Iterator[Archive],
+    work: Callable[[Archive], T],
+    budget: Budget,
+    is_quick: Callable[[Archive], bool] = lambda _: False,
 ) -> Generator[tuple[Archive, T | None], None, None]:
     """What `work` makes of each archive, in the order of the archives; None where the budget ended before it began.
 
-    Works a few archives ahead. When the consumer leaves, nothing goes on after that.
+    Works a few archives ahead. When the consumer leaves, nothing goes on after that. What is quick is done here and
+    now: to hand it over would take as long.
     """
     waiting: deque[tuple[Archive, Future[T]]] = deque()
     try:
         for archive in archives:
+            if not waiting and is_quick(archive):
+                yield archive, None if budget.is_spent() else work(archive)
+                continue
             waiting.append((archive, pool.submit(work, archive)))
             if len(waiting) > _AHEAD:
                 yield waiting[0][0], _result(waiting[0][1], budget)

@@ -17,6 +17,7 @@ from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
 from federated_memory.transcripts import Turn
 
+_FEW_LINES = 50
 _PAST_ALL_LINES = 2**53 - 1
 _PAST_ALL_ROLES = "~"
 
@@ -82,7 +83,12 @@ def search_exact(
         wanted = newest_first(archives, workspace_ids, scope, begin)
     else:
         wanted = candidates.archives(scope, begin)
-    with closing(in_order(pool, wanted, work, budget)) as parts:
+
+    def is_quick(archive: Archive) -> bool:
+        lines = candidates.lines_of(archive) if candidates else None
+        return lines is not None and len(lines) <= _FEW_LINES
+
+    with closing(in_order(pool, wanted, work, budget, is_quick)) as parts:
         for archive, part in parts:
             if part is None:
                 notes.stopped = budget.reason

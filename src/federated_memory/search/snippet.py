@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 MAX_CHARACTERS = 300
@@ -10,8 +11,9 @@ _LEAD_CHARACTERS = 80  # shown before the match when its line is too long
 _MAX_MARKED_BYTES = 180
 _AROUND_BYTES = 2 * MAX_CHARACTERS
 _ANCHOR = "\ue000"
-_UNREADABLE = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), ord(_ANCHOR)), " ")
-del _UNREADABLE[ord("\n")]
+# What cannot be shown: of one byte, and (here as the beginning of their bytes) of several.
+_CONTROLS = bytes(32 if byte < 0x20 and byte != 0x0A or byte == 0x7F else byte for byte in range(256))
+_RARE = re.compile(rb"\xc2[\x80-\x9f]|\xee\x80\x80")
 
 Span = tuple[int, int]
 
@@ -28,8 +30,7 @@ def snippet(text: bytes, spans: Sequence[Span]) -> str:
     before = _marked(text, low, start, others)
     match = _decoded(text[start:end]).replace("\n", " ")
     after = _marked(text, end, high, others)
-    lines = [" ".join(line.split()) for line in f"{before}{_ANCHOR}{match}{_ANCHOR}{after}".split("\n")]
-    return _assembled(lines, before.count("\n"))
+    return _assembled(f"{before}{_ANCHOR}{match}{_ANCHOR}{after}".split("\n"), before.count("\n"))
 
 
 def shortened(excerpt: str, room: int) -> str:
@@ -52,21 +53,29 @@ def _marked(text: bytes, low: int, high: int, spans: Iterable[Span]) -> str:
 
 
 def _decoded(data: bytes) -> str:
+    data = data.translate(_CONTROLS)
+    if not data.isascii():
+        data = _RARE.sub(b" ", data)
     # The ends of a window may lie within a character; what is left of that one goes.
-    return data.decode("utf-8", "ignore").translate(_UNREADABLE)
+    return data.decode("utf-8", "ignore")
+
+
+def _plain(line: str) -> str:
+    return " ".join(line.split())
 
 
 def _assembled(lines: list[str], number: int) -> str:
     """The line of the match, and its neighbours while there is room."""
-    line = lines[number]
+    line = _plain(lines[number])
     at = line.index(_ANCHOR)
     line = line.replace(_ANCHOR + _ANCHOR, "").replace(_ANCHOR, "«", 1).replace(_ANCHOR, "»", 1)
     shown = [_cut(line, max(0, at - _LEAD_CHARACTERS) if len(line) > MAX_CHARACTERS else 0, MAX_CHARACTERS)]
     room = MAX_CHARACTERS - len(shown[0]) - 1
-    if number and lines[number - 1] and len(lines[number - 1]) <= room // 2:
-        shown.insert(0, lines[number - 1])
-        room -= len(shown[0]) + 1
-    for following in lines[number + 1 :]:
+    before = _plain(lines[number - 1]) if number else ""
+    if before and len(before) <= room // 2:
+        shown.insert(0, before)
+        room -= len(before) + 1
+    for following in map(_plain, lines[number + 1 :]):
         if following and (len(shown) == _MAX_LINES or room < min(len(following), _LEAD_CHARACTERS // 2)):
             break
         if following:
