@@ -26,6 +26,7 @@ _BASE = 1.5
 class Evidence:
     """What each term was found in; sets of terms are bits. `capped` are the terms too common to rank all rows of."""
 
+    terms: Sequence[Term] = ()
     weights: tuple[float, ...] = ()
     rows: dict[int, int] = field(default_factory=dict)
     titles: dict[int, int] = field(default_factory=dict)
@@ -45,7 +46,8 @@ def gather(
     view: View, terms: Sequence[Term], excluded: Sequence[Term], scope: RowScope, tables: Sequence[Table]
 ) -> Evidence:
     """Raises: IndexUnusable: the index is damaged, or the time is up."""
-    evidence = Evidence()
+    terms = _without_needless_parts(view, terms, scope, tables)
+    evidence = Evidence(terms)
     unless = " OR ".join(f"({term.match})" for term in excluded)
     expressions = [f"({term.match}) NOT ({unless})" if unless else term.match for term in terms]
     counts = [0] * len(terms)
@@ -67,6 +69,19 @@ def gather(
     rarity = weights_of(Terms(tuple(terms), ()), counts, scope.count)
     evidence.weights = tuple(weight + _BASE * term.weight for weight, term in zip(rarity, terms, strict=True))
     return evidence
+
+
+def _without_needless_parts(
+    view: View, terms: Sequence[Term], scope: RowScope, tables: Sequence[Table]
+) -> Sequence[Term]:
+    """Parts of what names one thing are looked for when that stands nowhere whole."""
+    wholes = {term.whole for term in terms if term.whole}
+    found = {
+        term.text
+        for term in terms
+        if term.text in wholes and any(view.rows(table, term.match, scope).newest(0).total for table in tables)
+    }
+    return [term for term in terms if term.whole not in found] if found else terms
 
 
 def _noted_rows(

@@ -125,16 +125,14 @@ class Indexed:
         state = self._lag.wait()
         with self._index.view(budget.is_spent) as view:
             lag = self._lag.find(state, view.library, wanted.workspace_ids, wanted.kinds)
-            terms = query.terms.wanted
-            evidence, entries = self._indexed(view, query, terms, wanted, lag)
+            evidence, entries = self._indexed(view, query, query.terms.wanted, wanted, lag)
             if evidence.is_empty and query.terms.weak and not lag.keys and not lag.note:
-                terms = query.terms.weak
-                evidence, entries = self._indexed(view, query, terms, wanted, lag)
+                evidence, entries = self._indexed(view, query, query.terms.weak, wanted, lag)
             library = view.library
             notes = [lag.note] if lag.note else []
             if not entries and "memory" in wanted.kinds and wanted.scope.role is None and not wanted.scope.session_id:
                 is_shown = _with_memories(filter_of(wanted, lag), wanted)
-                entries = find_inside_words(view, self._documents, terms, is_shown)
+                entries = find_inside_words(view, self._documents, evidence.terms, is_shown)
                 notes += ["no word of it was found: these hold it inside words"] if entries else []
         is_complete = True
         if lag.documents or lag.sessions:
@@ -148,7 +146,9 @@ class Indexed:
         if evidence.capped:
             words = ", ".join(dict.fromkeys(evidence.capped))
             notes.append(f"of very common words ({words}) only the newest places were ranked")
-        return _Ranking(signature, entries, terms, evidence.weights, library, "; ".join(notes), is_complete)
+        return _Ranking(
+            signature, entries, tuple(evidence.terms), evidence.weights, library, "; ".join(notes), is_complete
+        )
 
     def _indexed(
         self, view: View, query: Ranked, terms: Sequence[Term], wanted: Wanted, lag: Lag
@@ -218,6 +218,8 @@ class Indexed:
     def _page(
         self, name: str, ranking: _Ranking, query: Ranked, wanted: Wanted, start: int, limit: int, budget: Budget
     ) -> Found:
+        if start >= len(ranking.entries):
+            return Found([], None, ranking.is_complete, ranking.note)
         terms = Terms(ranking.terms, query.terms.excluded)
         excerpts = Excerpts(
             self._documents, self._archives, self._pool, self._marking, terms, ranking.weights, wanted.scope

@@ -12,7 +12,7 @@ _MAX_MARKED_BYTES = 180
 _AROUND_BYTES = 2 * MAX_CHARACTERS
 _ANCHOR = "\ue000"
 # What cannot be shown: of one byte, and (here as the beginning of their bytes) of several.
-_CONTROLS = bytes(32 if byte < 0x20 and byte != 0x0A or byte == 0x7F else byte for byte in range(256))
+_CONTROLS = bytes(32 if (byte < 0x20 and byte != 0x0A) or byte == 0x7F else byte for byte in range(256))
 _RARE = re.compile(rb"\xc2[\x80-\x9f]|\xee\x80\x80")
 
 Span = tuple[int, int]

@@ -30,6 +30,8 @@ _QUOTES = dict.fromkeys(map(ord, "“”„«»＂"), '"')
 _APOSTROPHES = dict.fromkeys(map(ord, "'’ʼ`"), " ")
 _TOKEN = re.compile(rf"[{UNSPACED}]+|(?:(?![{UNSPACED}])[^\W_])+")
 _IS_UNSPACED = re.compile(f"[{UNSPACED}]")
+_IS_NUMBERED = re.compile(r"\A[^/\\]*\d[^/\\]*\Z")
+"""Of a chunk of several parts: that it names one thing. Of a path, other forms may stand in the text that is meant."""
 _LANGUAGE = re.compile(r"[A-Za-z](?:\+\+|#)(?!\w)")
 
 _EDGE = "\ue000"  # stands for a word boundary of ASCII, which the engines write differently
@@ -43,7 +45,8 @@ class Term:
     """`needle` is a pattern that is found wherever a match is, also in JSON, where an escape may stand before a word.
     `line_template`, if any, is the pattern of what one line can show of a match that goes on in the next. `match` is an
     expression of SQLite's FTS5 that finds the term in the index, `speaker`, if any, one for what somebody of that name
-    said. `initials`, if any, are the letters that a match may begin with."""
+    said. `initials`, if any, are the letters that a match may begin with. `whole`, if any, is the text of the one thing
+    that the term is a part of the name of, such as `req-7f3a-0012`."""
 
     text: str
     weight: float
@@ -53,6 +56,7 @@ class Term:
     match: str = ""
     speaker: str = ""
     initials: str = ""
+    whole: str = ""
 
     def needle_pattern(self) -> str:
         return self.needle.replace(_EDGE, r"\b")
@@ -138,11 +142,12 @@ def _word(chunk: str) -> list[Term]:
     if len(parts) < 2:
         return [term for part in parts for term in _simple(part)]
     found = [_identifier([part.lower() for part in parts])]
+    whole = found[0].text if _IS_NUMBERED.search(chunk) else ""
     if len(tokens) == 1:  # McKenzie
         found = [replace(found[0], speaker=index_words.said_by(tokens[0].lower()))]
     for part in parts:
         if len(part) > 1 and part.lower() not in STOP_WORDS:
-            found += (replace(term, weight=term.weight * _PART_WEIGHT) for term in _simple(part))
+            found += (replace(term, weight=term.weight * _PART_WEIGHT, whole=whole) for term in _simple(part))
     return found
 
 

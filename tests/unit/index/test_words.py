@@ -36,6 +36,30 @@ def test_a_form_finds_another(rig: Rig, text: str, query: str) -> None:
 
 @pytest.mark.spec("INDEX-5")
 @pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("order-7f3a-0012", {"whole"}),
+        ("order-7f3a-0012 part", {"whole", "part"}),
+        ("order-7f3a-0013", {"whole", "part", "number"}),
+        ("order-number", {"whole", "part", "number"}),
+        ("src/order-7f3a-0012.py", {"whole", "part", "number", "path", "file.md"}),
+    ],
+)
+def test_what_names_one_thing_is_found_by_its_parts_when_it_stands_nowhere_whole(
+    rig: Rig, query: str, wanted: set[str]
+) -> None:
+    texts = {"whole": "see order-7f3a-0012", "part": "a part of an order", "number": "the order number"}
+    for name, text in {**texts, "path": "src/main.py"}.items():
+        rig.upload(name, turn("user", text))
+    if "/" in query:
+        rig.write("file.md", f"{query} is a path")
+    rig.catch_up()
+
+    assert set(keys(rig.memory(query))) == wanted
+
+
+@pytest.mark.spec("INDEX-5")
+@pytest.mark.parametrize(
     "query", ['"', "AND OR NOT", "zebra*", "(zebra", "zebra^2", "text:zebra", "NEAR(zebra)", "''zebra"]
 )
 def test_operators_are_words(rig: Rig, query: str) -> None:
