@@ -15,6 +15,7 @@ _FEW_ROWS = 2_000
 _ALL_ROWS = 20_000
 _LEAST_ROWS = 2_500
 _MOST_HEADS = 5_000
+_ALIKE_ROWS = 1_000
 _NO_LIMIT = 2**31
 _SHORT = 2
 _FEW_NOTES = 500
@@ -38,6 +39,12 @@ class Evidence:
     """Rows whose speaker the query names."""
 
     @property
+    def bases(self) -> dict[int, int]:
+        """Of the terms that stand in for others, by number, for which one."""
+        numbers = {term.text: number for number, term in enumerate(self.terms)}
+        return {number: numbers[term.alike_of] for number, term in enumerate(self.terms) if term.alike_of in numbers}
+
+    @property
     def is_empty(self) -> bool:
         return not (self.rows or self.titles or self.facts)
 
@@ -51,11 +58,15 @@ def gather(
     unless = " OR ".join(f"({term.match})" for term in excluded)
     expressions = [f"({term.match}) NOT ({unless})" if unless else term.match for term in terms]
     counts = [0] * len(terms)
+    bases = evidence.bases
     for table in tables:
         read = _noted_rows if table == "noted" else _rows
-        for number, found in enumerate(read(view, table, terms, expressions, scope, evidence.capped)):
+        results = read(view, table, terms, expressions, scope, evidence.capped)
+        for number, found in enumerate(results):
             counts[number] += found.total
-            _add(evidence.rows, found.rows, 1 << number)
+            stands_for = bases.get(number)
+            rows = found.rows if stands_for is None else list({*found.rows}.difference(results[stands_for].rows))
+            _add(evidence.rows, rows, 1 << number)
     speakers = " OR ".join(term.speaker for term in terms if term.speaker)
     if speakers and "spoken" in tables:
         evidence.said.update(view.rows("spoken", speakers, scope).newest(MOST_ROWS).rows)
@@ -95,7 +106,7 @@ def _noted_rows(
         if not found[number].rows and len(term.text) <= _SHORT and term.match == f'"{term.text}"':
             reading[number] = view.rows(table, f"{term.match}*", scope)
             found[number] = reading[number].newest(_FEW_NOTES)
-    common = [number for number, one in enumerate(found) if not one.is_all]
+    common = [number for number, one in enumerate(found) if not one.is_all and not terms[number].alike_of]
     rare = " OR ".join(f"({expressions[number]})" for number, one in enumerate(found) if one.is_all and one.rows)
     every = " AND ".join(f"({expressions[number]})" for number in common)
     together = view.rows(table, every, scope).newest(_FEW_NOTES).rows if len(common) > 1 else []
@@ -121,14 +132,19 @@ def _rows(
     """The rows of each term: all of a rare one's, of common ones the newest."""
     most = _FEW_ROWS if table == "spoken" else _NO_LIMIT
     reading = [view.rows(table, expression, scope) for expression in expressions]
-    found = [rows.newest(most) for rows in reading]
+    found = [
+        rows.newest(min(most, _ALIKE_ROWS) if term.alike_of else most)
+        for rows, term in zip(reading, terms, strict=True)
+    ]
     for number, term in enumerate(terms):
         if not found[number].rows and len(term.text) <= _SHORT and term.match == f'"{term.text}"':
             reading[number] = view.rows(table, f"{term.match}*", scope)
             found[number] = reading[number].newest(most)
-    common = sorted((one.total, number) for number, one in enumerate(found) if not one.is_all)
+    common = sorted(
+        (one.total, number) for number, one in enumerate(found) if not one.is_all and not terms[number].alike_of
+    )
     spent = sum(len(one.rows) for one in found if one.is_all)
-    has_rare = len(common) < len(found)
+    has_rare = any(one.is_all for one in found)
     for place, (_, number) in enumerate(common):
         share = max(_LEAST_ROWS, (_ALL_ROWS - spent) // (len(common) - place))
         limit = MOST_ROWS if place == 0 and not has_rare else min(MOST_ROWS, share)

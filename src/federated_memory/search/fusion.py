@@ -21,7 +21,6 @@ from federated_memory.index.rows import Speaker
 from federated_memory.search.evidence import Evidence
 from federated_memory.search.hit import Hit
 from federated_memory.search.memory_view import MEMORY_KINDS
-from federated_memory.search.ranking import Weights
 
 _SPEAKERS = {
     Speaker.USER: 1.0, Speaker.ASSISTANT: 0.95, Speaker.CALL: 0.7, Speaker.TOOL: 0.55, Speaker.SYSTEM: 0.5,
@@ -100,12 +99,12 @@ _SHAPE_BITS, _SHAPE, _IS_NAMED = 9, 511, 256
 
 
 class _Sums(dict[int, float]):
-    """The weight of sets of terms, each added up once."""
+    """The weight of sets of terms, each added up once. `all` is that of the query's own."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, evidence: Evidence) -> None:
         super().__init__({0: 0.0})
-        self._weights = weights
-        self.all = sum(weights) or 1.0
+        self._weights = evidence.weights
+        self.all = sum(evidence.weights) - sum(evidence.weights[number] for number in evidence.bases) or 1.0
 
     def __missing__(self, terms: int) -> float:
         low = terms & -terms
@@ -121,7 +120,7 @@ class _Coverages(dict[int, float]):
         self._sums = sums
 
     def __missing__(self, terms: int) -> float:
-        share = self._sums[terms] / self._sums.all
+        share = min(1.0, self._sums[terms] / self._sums.all)
         found = self[terms] = 1 - _PART_OF_COVERAGE + _PART_OF_COVERAGE * share
         return found
 
@@ -139,18 +138,14 @@ def rank(
 
     `days` are those that the query names. `is_wanted` decides on sources that only their title speaks for.
     """
-    sums = _Sums(evidence.weights)
+    sums = _Sums(evidence)
     coverages = _Coverages(sums)
     tallies = _tallies(library, evidence, is_wanted)
     usual_rows = max(1.0, sum(tally.source.rows for tally in tallies) / max(1, len(tallies)))
     for tally in tallies:
         _weigh(tally, evidence, sums, coverages, usual_rows)
     tallies.sort(key=lambda tally: -tally.whole - tally.best)
-    every = (1 << len(evidence.weights)) - 1
-    titles, facts = evidence.titles, evidence.facts
-    evidence.is_whole = any(
-        tally.held | titles.get(tally.source.id, 0) | facts.get(tally.source.id, 0) == every for tally in tallies
-    )
+    evidence.is_whole = _is_whole(tallies, evidence)
     entries: list[Entry] = []
     for number, tally in enumerate(tallies[:_KEPT]):
         windows = _windows(tally, sums, coverages) if number < _WINDOWED else _best_row(tally)
@@ -159,6 +154,16 @@ def rank(
     entries.sort(key=lambda entry: (entry.kind, entry.workspace_id, entry.key))
     entries.sort(key=lambda entry: (entry.score, entry.at), reverse=True)
     return entries
+
+
+def _is_whole(tallies: Sequence[_Tally], evidence: Evidence) -> bool:
+    """Whether a source holds every term, or another word for it."""
+    bases = evidence.bases
+    wanted = [number for number in range(len(evidence.weights)) if number not in bases]
+    each = [sum(1 << other for other in (number, *(at for at in bases if bases[at] == number))) for number in wanted]
+    titles, facts = evidence.titles, evidence.facts
+    held = {tally.held | titles.get(tally.source.id, 0) | facts.get(tally.source.id, 0) for tally in tallies}
+    return any(all(terms & one for one in each) for terms in held)
 
 
 def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source], bool]) -> list[_Tally]:

@@ -2,7 +2,8 @@
 
 Terms are joined by *or*. A word counts in its forms; an identifier (`a.b-c/d_e`, `snake_case`, `CamelCase`) whole and
 in its parts; Chinese, Japanese, Korean and Thai text as a substring, whole and in pairs; a "quoted phrase" as its words
-in that order; `-word` and `-"a phrase"` exclude, `-x` and `-rf` do not.
+in that order; what the same thing is called too counts for less. `-word` and `-"a phrase"` exclude, `-x` and `-rf` do
+not.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from federated_memory.index import words as index_words
 from federated_memory.index.words import HUMP, UNSPACED
-from federated_memory.search.words import STOP_WORDS, common_start, forms, other_forms
+from federated_memory.search.alike import alike
+from federated_memory.search.words import STOP_WORDS, common_start, forms, other_forms, stem_of
 
 _MAX_TERMS = 32
 _MAX_PHRASE_WORDS = 16
@@ -23,6 +25,7 @@ _LONGEST_OPTION = 3  # its sign included
 _NEEDLE_CHARACTERS = 3
 _PART_WEIGHT = 0.5
 _PAIR_WEIGHT = 0.4
+_ALIKE_WEIGHT = 0.5
 _PHRASE_WEIGHT = 2.0
 
 _PHRASE = re.compile(r'(?<!\S)(-?)"([^"]*)"')
@@ -45,8 +48,9 @@ class Term:
     """`needle` is a pattern that is found wherever a match is, also in JSON, where an escape may stand before a word.
     `line_template`, if any, is the pattern of what one line can show of a match that goes on in the next. `match` is an
     expression of SQLite's FTS5 that finds the term in the index, `speaker`, if any, one for what somebody of that name
-    said. `initials`, if any, are the letters that a match may begin with. `whole`, if any, is the text of the one thing
-    that the term is a part of the name of, such as `req-7f3a-0012`."""
+    said. `initials`, if any, are the letters that a match may begin with. `whole`, if any, is the name of one thing,
+    such as `req-7f3a-0012`, that the term is a part of. `alike_of`, if any, is the text of the term that this one
+    stands in for, in other words."""
 
     text: str
     weight: float
@@ -57,6 +61,7 @@ class Term:
     speaker: str = ""
     initials: str = ""
     whole: str = ""
+    alike_of: str = ""
 
     def needle_pattern(self) -> str:
         return self.needle.replace(_EDGE, r"\b")
@@ -93,7 +98,17 @@ def parse_terms(text: str) -> Terms:
             (weak if _is_stop_word(chunk) else wanted).extend(_word(chunk))
     if not wanted:
         return Terms(_distinct(weak or excluded), _distinct(excluded if weak else ()))
-    return Terms(_distinct(wanted), _distinct(excluded), _distinct(weak))
+    return Terms(_distinct([*wanted, *_in_other_words(wanted)]), _distinct(excluded), _distinct(weak))
+
+
+def _in_other_words(wanted: Sequence[Term]) -> Iterator[Term]:
+    """What else the things are called that whole words of the query name."""
+    named = {stem_of(term.text) for term in wanted}
+    for term in wanted:
+        if term.weight == 1.0:
+            others = [word for word in alike(term.text) if stem_of(word) not in named]
+            if others:
+                yield replace(_in_forms(f"~{term.text}", others), weight=_ALIKE_WEIGHT, alike_of=term.text)
 
 
 def _is_option(chunk: str) -> bool:
@@ -167,24 +182,25 @@ def _simple(token: str) -> list[Term]:
     """A word in its forms, or text of an unspaced script: whole, and in pairs when it is longer."""
     word = token.lower()
     if word[0].isascii():
-        spellings = (word, *other_forms(word))
-        return [
-            Term(
-                word,
-                1.0,
-                _either(_needle(common_start(one)) for one in spellings),
-                _either(_spelled(one) for one in spellings),
-                match=" OR ".join(f'"{one}"' for one in spellings),
-                speaker=index_words.said_by(word),
-                initials="".join(one[0] for one in spellings),
-            )
-        ]
+        return [replace(_in_forms(word, (word, *other_forms(word))), speaker=index_words.said_by(word))]
     speaker = index_words.said_by(word)
     found = [Term(word, 1.0, _anycase(word), _anycase(word), match=index_words.phrase([word]), speaker=speaker)]
     if _IS_UNSPACED.match(word) and len(word) > 2:
         pairs = (word[at : at + 2] for at in range(len(word) - 1))
         found += (Term(pair, _PAIR_WEIGHT, _anycase(pair), _anycase(pair), match=f'"{pair}"') for pair in pairs)
     return found
+
+
+def _in_forms(text: str, words: Sequence[str]) -> Term:
+    """A term that finds any of these words, in their forms."""
+    return Term(
+        text,
+        1.0,
+        _either(_needle(common_start(one)) for one in words),
+        _either(_spelled(one) for one in words),
+        match=" OR ".join(f'"{one}"' for one in words),
+        initials="".join(one[0] for one in words),
+    )
 
 
 def _spelled(word: str) -> str:

@@ -60,7 +60,7 @@ def forms(word: str) -> list[str]:
     """Patterns of the forms of `word`, lower-case letters and digits; all begin with its first letter."""
     if not (word.isascii() and word.isalpha()) or len(word) < _SHORTEST_STEM:
         return [word]
-    stem = _stem(word)
+    stem = stem_of(word)
     if _ends_in_changing_y(stem):
         inflected = f"{stem[:-1]}(?:{_ENDINGS_OF_Y})"
     else:
@@ -75,11 +75,11 @@ def common_start(word: str) -> str:
     """What every form of `word` begins with."""
     if not (word.isascii() and word.isalpha()) or len(word) < _SHORTEST_STEM:
         return word
-    stem = _stem(word)
+    stem = stem_of(word)
     return stem[:-1] if _ends_in_changing_y(stem) else stem
 
 
-def _stem(word: str) -> str:
+def stem_of(word: str) -> str:
     """Without plural, `-ing`, `-ed`, a long word's `-ment` and a last `e`."""
     stem = _singular(word)
     for ending in ("ing", "ed"):

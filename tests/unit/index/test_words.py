@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from federated_memory.search.terms import parse_terms
 from tests.unit.index.rig import Rig, keys, turn
 
 
@@ -56,6 +57,42 @@ def test_what_names_one_thing_is_found_by_its_parts_when_it_stands_nowhere_whole
     rig.catch_up()
 
     assert set(keys(rig.memory(query))) == wanted
+
+
+@pytest.mark.spec("FIND-4")
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_what_the_same_thing_is_called_too_is_found_after_the_word_itself(rig: Rig, is_indexed: bool) -> None:
+    rig.upload("same", turn("user", "I had the car repaired"))
+    rig.upload("alike", turn("user", "I bought a vehicle"))
+    rig.upload("other", turn("user", "I had a bad dream"))
+    if is_indexed:
+        rig.catch_up()
+
+    found = rig.memory("car")
+
+    assert keys(found) == ["same", "alike"]
+    assert "«vehicle»" in found.hits[1].snippet
+    assert keys(rig.memory("car -vehicle")) == ["same"]
+
+
+@pytest.mark.spec("FIND-4")
+def test_another_word_for_it_is_no_second_word_of_the_query(rig: Rig) -> None:
+    rig.upload("alike", turn("user", "we purchased a vehicle"))
+    rig.catch_up()
+
+    assert not rig.memory("buy car").note  # something holds both
+    assert "nothing holds all" in rig.memory("automobile zebra").note
+
+
+@pytest.mark.spec("FIND-1")
+def test_own_words_come_before_others_for_them_when_there_is_no_room_for_all() -> None:
+    query = " ".join(["car", "buy", *(f"word{number}x" for number in range(29)), "zebra"])
+
+    terms = parse_terms(query).wanted
+
+    assert len(terms) == 32
+    assert {"car", "buy", "zebra"} <= {term.text for term in terms}
+    assert not any(term.alike_of for term in terms)
 
 
 @pytest.mark.spec("INDEX-5")
