@@ -207,7 +207,7 @@ def in_order(
     try:
         for archive in archives:
             if not waiting and is_quick(archive):
-                yield archive, None if budget.is_spent() else work(archive)
+                yield archive, work(archive)
                 continue
             waiting.append((archive, pool.submit(work, archive)))
             if len(waiting) > _AHEAD:
