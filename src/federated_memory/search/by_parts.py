@@ -22,11 +22,10 @@ _SHORTEST = 3
 
 
 def find_inside_words(
-    view: View, documents: Documents, terms: Sequence[Term], is_shown: Callable[[Source], bool]
+    view: View, documents: Documents, terms: Sequence[Term], scope: RowScope, is_shown: Callable[[Source], bool]
 ) -> list[Entry]:
     """The newest memories with a term anywhere in their text, those that hold more terms first."""
     texts = [term.text.casefold() for term in terms if len(term.text) >= _SHORTEST and not term.alike_of]
-    scope = RowScope(view.library, lambda source: source.kind == "memory", frozenset())
     sources: dict[int, Source] = {}
     for text in texts:
         expression = view.holding([text])

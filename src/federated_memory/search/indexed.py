@@ -131,8 +131,10 @@ class Indexed:
             library = view.library
             notes = [lag.note] if lag.note else []
             if not entries and "memory" in wanted.kinds and wanted.scope.role is None and not wanted.scope.session_id:
-                is_shown = _with_memories(filter_of(wanted, lag), wanted)
-                entries = find_inside_words(view, self._documents, evidence.terms, is_shown)
+                is_wanted = filter_of(wanted, lag)
+                scope = self._row_scope(library, wanted, lag, ["noted"], is_wanted)
+                is_shown = _with_memories(is_wanted, wanted)
+                entries = find_inside_words(view, self._documents, evidence.terms, scope, is_shown)
                 notes += ["no word of it was found: these hold it inside words"] if entries else []
         is_complete = True
         if lag.documents or lag.sessions:
