@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from federated_memory.names import WorkspaceId
@@ -83,12 +84,7 @@ def search_exact(
         wanted = newest_first(archives, workspace_ids, scope, begin)
     else:
         wanted = candidates.archives(scope, begin)
-
-    def is_quick(archive: Archive) -> bool:
-        lines = candidates.lines_of(archive) if candidates else None
-        return lines is not None and len(lines) <= _FEW_LINES
-
-    with closing(in_order(pool, wanted, work, budget, is_quick)) as parts:
+    with closing(in_order(pool, wanted, work, budget, partial(_is_quick, candidates))) as parts:
         for archive, part in parts:
             if part is None:
                 notes.stopped = budget.reason
@@ -108,6 +104,16 @@ def search_exact(
     return notes.found(hits, places, None)
 
 
+def _named_lines(candidates: Candidates | None, archive: Archive) -> Sequence[int] | None:
+    """The only lines that can hold a match, if that is known."""
+    return candidates.lines_of(archive) if candidates else None
+
+
+def _is_quick(candidates: Candidates | None, archive: Archive) -> bool:
+    lines = _named_lines(candidates, archive)
+    return lines is not None and len(lines) <= _FEW_LINES
+
+
 def _walk(
     archives: Archives,
     archive: Archive,
@@ -116,7 +122,7 @@ def _walk(
     budget: Budget,
     candidates: Candidates | None,
 ) -> Walk:
-    lines = candidates.lines_of(archive) if candidates else None
+    lines = _named_lines(candidates, archive)
     if lines is None:
         return Walk(archives, archive, lines_filter, first_line, budget)
     return Picked(archives, archive, lines_filter, first_line, budget, numbers=lines)
