@@ -23,6 +23,7 @@ _MOST_NESTED = 8
 _SHORTEST = 8
 _MARK = re.compile(r"\[REDACTED:[a-z-]{1,32}\]")
 _MOST_NAMED = 4096
+_LONGEST_KEY = 200
 _NAME, _SHORT = 32, 400
 _HIDDEN = re.compile(r"\\+u00([2-7][0-9A-Fa-f])")
 _ESCAPE_END = re.compile(rb"(?:\\[nrtbf]|\\u00[0-9a-fA-F]{2}|%[0-9A-Fa-f]{2}|\[[0-9;]{0,7}m)\Z")
@@ -204,7 +205,14 @@ class SecretScanner:
                 name = value
             previous, end = value, stop
         held = self._held_in([value for _, _, value in strings], depth + 1)
-        return [(at, kind) for at, key, value in strings for kind in self._value(key, value, held.get(value, []))]
+        named = {key for key in {key for _, key, _ in strings} if key and self._rules_named(key)}
+        if not held and not named:  # nearly always
+            return []
+        return [
+            (at, kind)
+            for at, key, value in strings
+            for kind in (self._value(key, value, held.get(value, [])) if key in named else held.get(value, ()))
+        ]
 
     def _held_in(self, values: Sequence[str], depth: int) -> dict[str, list[str]]:
         """What stands in each of these strings, whatever they are called. A line has many that are short: they are
@@ -213,8 +221,8 @@ class SecretScanner:
         short = [value for value in distinct if len(value) <= _SHORT]
         if not self._may_hold("\n".join(short)):
             distinct.difference_update(short)
-        held = {value: [kind for _, kind in self._text(value, depth)] for value in distinct}
-        harmless = [value for value in short if len(value) <= _NAME and held.get(value) == []]
+        held = {value: [kind for _, kind in found] for value in distinct if (found := self._text(value, depth))}
+        harmless = [value for value in distinct if len(value) <= _NAME and value not in held]
         if len(self._harmless) + len(harmless) > _MOST_NAMED:
             self._harmless = set()
         self._harmless.update(harmless)
@@ -222,10 +230,9 @@ class SecretScanner:
 
     def _value(self, key: str, value: str, found: list[str]) -> list[str]:
         """What was found in a string, or what it is by the name of its field."""
-        named = self._rules_named(key) if 0 < len(key) <= 200 else ()
-        if not named or _MARK.fullmatch(value):
+        if _MARK.fullmatch(value):
             return found
-        data = _encoded(value)
+        named, data = self._rules_named(key), _encoded(value)
         if found and any(start == 0 and end == len(data) for start, end, _ in self._spans(data)):
             return found
         for rule in named:
@@ -235,6 +242,8 @@ class SecretScanner:
 
     def _rules_named(self, key: str) -> tuple[Rule, ...]:
         """Those that a field of this name speaks for; the same few names stand in every line."""
+        if len(key) > _LONGEST_KEY:
+            return ()
         known = self._named.get(key)
         if known is None:
             if len(self._named) >= _MOST_NAMED:
