@@ -95,7 +95,6 @@ class Words:
         self._pieces: set[bytes] = set()
         self._found: set[bytes] = set()
         """Of those the words that may be new."""
-        self._has_long = False
 
     def take(self, texts: Sequence[str]) -> list[bool]:
         """Note the words of these texts; of each, whether all that it holds are kept."""
@@ -109,10 +108,12 @@ class Words:
             if may_be_unspaced(foreign):  # what is written without spaces is found by its pairs of characters
                 spaced = UNSPACED_RUN.sub(" ", spaced)
             found.update(map(str.encode, tokenizer().distinct(spaced)))
-        self._has_long = self._has_long or max(map(len, found), default=0) > LONGEST_WORD
-        self._pieces |= pieces
         self._found |= found
-        return [not (self._has_long and _has_long(text)) for text in texts]
+        has_long = max(map(len, found), default=0) > LONGEST_WORD
+        if has_long:  # they are not kept, so they are never known
+            pieces = {piece for piece in pieces if len(piece) <= LONGEST_WORD}
+        self._pieces |= pieces
+        return [not (has_long and _has_long(text)) for text in texts]
 
     def store(self, connection: sqlite3.Connection) -> None:
         """Add those that are new to the tables of the index."""
@@ -130,8 +131,6 @@ class Words:
 
     def committed(self) -> None:
         """What was stored stays."""
-        if self._has_long:
-            self._pieces = {piece for piece in self._pieces if len(piece) <= LONGEST_WORD}
         self._known.add(self._pieces)
 
 
