@@ -30,7 +30,7 @@ from federated_memory.store.root import Root
 logger = logging.getLogger(__name__)
 
 _CHANGES = 500
-_TRANSACTION_BYTES = 8 * 1024**2
+_TRANSACTION_BYTES = 16 * 1024**2
 _TRANSACTION_SECONDS = 0.3
 _CALM_SECONDS = 0.8
 """While no search waits: what a transaction costs beside its rows is shared by more of them."""
@@ -165,6 +165,7 @@ class Follower:
         head = self._root.feed.head()
         while not self._wants_anew and self._state.cursor < head and self._follow():
             self._ensure_space()
+        self._file.give_back()
 
     # -- the thread
 

@@ -201,6 +201,23 @@ class IndexFile:
                 _roll_back(connection)
                 raise
 
+    def give_back(self) -> None:
+        """Let the log of the transactions be short again, unless somebody reads just now."""
+        with self._write_lock:
+            if self._writer is None or not self._has_long_log():
+                return
+            with suppress(sqlite3.Error):
+                self._writer.execute("PRAGMA busy_timeout=0")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with suppress(sqlite3.Error):
+                self._writer.execute(f"PRAGMA busy_timeout={round(1000 * _WAIT_SECONDS)}")
+
+    def _has_long_log(self) -> bool:
+        try:
+            return self._path.with_name(f"{self._path.name}-wal").stat().st_size > _MOST_WAL_BYTES
+        except OSError:
+            return False
+
     def verify(self) -> bool:
         """Whether the database is sound; reads all of it."""
         try:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -415,3 +416,17 @@ def test_lines_before_an_open_one_stay_when_it_grows(rig: Rig, begun: bytes) -> 
     rig.catch_up()
 
     assert rig.contents() == rig.rebuilt()
+
+
+def test_the_log_of_large_transactions_is_given_back(rig: Rig) -> None:
+    log = rig.index_path.with_name(f"{rig.index_path.name}-wal")
+    words = (f"word{number:x}" for number in range(500_000))
+    rig.upload("s", b"".join(turn("user", " ".join(islice(words, 1_000))) for _ in range(500)))
+    with rig.file.reading() as connection:
+        connection.execute("SELECT * FROM meta").fetchall()
+        rig.catch_up()
+        assert log.stat().st_size > 4 * 1024**2
+
+    rig.catch_up()
+    assert log.stat().st_size == 0
+    assert len(rig.sessions("word7a11f", "literal").hits) == 1
