@@ -9,7 +9,6 @@ that documents and sessions compare.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -168,20 +167,12 @@ def _is_whole(tallies: Sequence[_Tally], evidence: Evidence) -> bool:
 
 def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source], bool]) -> list[_Tally]:
     found: dict[int, _Tally] = {}
-    rows = sorted(evidence.rows)
-    at, end = 0, len(rows)
     held, said = evidence.rows, evidence.said
-    while at < end:
-        segment = library.segment_of(rows[at])
-        if segment is None or segment.source is None:
-            at += 1
-            continue
-        tally = found.get(segment.source.id)
+    for source, segment, part in library.by_segment(sorted(held)):
+        tally = found.get(source.id)
         if tally is None:
-            tally = found[segment.source.id] = _Tally(segment.source)
+            tally = found[source.id] = _Tally(source)
         shapes, first = segment.shapes, segment.first_row
-        begin, at = at, bisect_right(rows, segment.last_row, at)
-        part = rows[begin:at]
         keys = [held[row] << _SHAPE_BITS | shapes[row - first] for row in part]
         if said:
             keys = [key | _IS_NAMED if row in said else key for row, key in zip(part, keys, strict=True)]
