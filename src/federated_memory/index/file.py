@@ -15,7 +15,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 _IDLE_READERS = 4

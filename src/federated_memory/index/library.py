@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from federated_memory.store.archive import Archive
@@ -156,7 +156,7 @@ class Library:
         found = self.segments[at]
         return found if row - found.first_row < len(found.shapes) else None
 
-    def by_segment(self, rows: Sequence[int]) -> Iterator[tuple[Source, Segment, Sequence[int]]]:
+    def by_segment(self, rows: list[int]) -> Iterator[tuple[Source, Segment, list[int]]]:
         """Rising row numbers, cut into those of one live segment each; rows of none are left out."""
         at = 0
         while at < len(rows):

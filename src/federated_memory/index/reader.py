@@ -200,7 +200,7 @@ class RowScope:
         kept.reverse()
         return kept
 
-    def _spoken_by(self, segment: Segment, rows: Sequence[int]) -> Sequence[int]:
+    def _spoken_by(self, segment: Segment, rows: list[int]) -> list[int]:
         if not self._speakers:
             return rows
         shapes, first = segment.shapes, segment.first_row
