@@ -1,6 +1,6 @@
 """Where the index sees a term that the patterns do not know, such as a word in another form (SPEC: INDEX-7).
 
-SQLite's tokenizer tells. Most such words begin as the term does: they alone are asked about, and their stems are kept.
+SQLite's tokenizer tells. Most such words begin as the term does: of these the stems alone are looked at.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import sqlite3
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from federated_memory.index.rows import as_searched
+from federated_memory.index.stems import stemmer
 from federated_memory.search.query import Pattern, compile_pattern
 from federated_memory.search.snippet import Span
 from federated_memory.search.terms import Term
@@ -20,50 +21,34 @@ from federated_memory.search.terms import Term
 _LONGEST_TEXT = 100_000
 _LONGEST_WORD = 40
 _SHORTEST_START = 3
-_KEPT_STEMS = 20_000
 _OPEN, _CLOSE = "\ue001", "\ue002"
 _WORD = re.compile(r'"([a-z0-9]+)"')
 
 
 class Marking:
-    """Asks SQLite's tokenizer, through tables in memory that hold one text at a time. Thread-safe."""
+    """Asks SQLite's tokenizer, through a table in memory that holds one text at a time. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self.stem = lru_cache(_KEPT_STEMS)(self._stem)
-        """What the index takes a word for."""
 
     def of(self, terms: Iterable[Term]) -> Marker:
         return Marker(self, terms)
-
-    def _stem(self, word: str) -> str:
-        with self._lock:
-            connection = self._connected()
-            connection.execute("INSERT INTO words (rowid, text) VALUES (1, ?)", (word,))
-            try:
-                row = connection.execute("SELECT term FROM stems LIMIT 1").fetchone()
-            finally:
-                connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
-        return str(row[0]) if row else ""
 
     def marked(self, text: str, match: str) -> str:
         """The text with marks around what the expression finds; empty when that is nothing."""
         with self._lock:
             connection = self._connected()
-            connection.execute("INSERT OR REPLACE INTO texts (rowid, text) VALUES (1, ?)", (text,))
-            sql = "SELECT highlight(texts, 0, ?, ?) FROM texts WHERE texts MATCH ?"
+            connection.execute("INSERT OR REPLACE INTO t (rowid, text) VALUES (1, ?)", (text,))
+            sql = "SELECT highlight(t, 0, ?, ?) FROM t WHERE t MATCH ?"
             row = connection.execute(sql, (_OPEN, _CLOSE, match)).fetchone()
         return str(row[0]) if row else ""
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            self._connection.executescript(
-                "CREATE VIRTUAL TABLE texts USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2');"
-                "CREATE VIRTUAL TABLE words USING fts5("
-                "text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0);"
-                "CREATE VIRTUAL TABLE stems USING fts5vocab(words, row);"
+            self._connection.execute(
+                "CREATE VIRTUAL TABLE t USING fts5(text, tokenize = 'porter unicode61 remove_diacritics 2')"
             )
         return self._connection
 
@@ -83,7 +68,7 @@ class Marker:
 
     @cached_property
     def _stems(self) -> frozenset[str]:
-        stems = map(self._marking.stem, _WORD.findall(self._match))
+        stems = stemmer().stems(_WORD.findall(self._match))
         return frozenset(stem for stem in stems if len(stem) > _SHORTEST_START)
 
     @cached_property
@@ -98,7 +83,7 @@ class Marker:
             start, end = found.span()
             if _goes_on(text[start - 1 : start]) or _goes_on(text[end : end + 1]) or end - start > _LONGEST_WORD:
                 continue
-            if self._marking.stem(text[start:end].decode().lower()) in self._stems:
+            if stemmer().stem(text[start:end].decode().lower()) in self._stems:
                 return [(start, end)]
         if len(text) > _LONGEST_TEXT:
             return []
