@@ -23,6 +23,8 @@ _MOST_NESTED = 8
 _SHORTEST = 8
 _MARK = re.compile(r"\[REDACTED:[a-z-]{1,32}\]")
 _MOST_NAMED = 4096
+_LONGEST_KEY = 200
+_NAME, _SHORT = 32, 400
 _HIDDEN = re.compile(r"\\+u00([2-7][0-9A-Fa-f])")
 _ESCAPE_END = re.compile(rb"(?:\\[nrtbf]|\\u00[0-9a-fA-F]{2}|%[0-9A-Fa-f]{2}|\[[0-9;]{0,7}m)\Z")
 _DECODER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
@@ -85,7 +87,7 @@ class Rules:
         return rule.check != "assigned" or not self._is_filler(low)
 
     def gates(self, *, ignore_case: bool) -> list[str]:
-        """Patterns of which one stands wherever a rule finds something."""
+        """Patterns of which one stands wherever a rule finds something, whatever stands before and after."""
         chosen = [rule for rule in self.rules if rule.ignore_case is ignore_case]
         return sorted(
             {gate for rule in chosen for gate in ([rule.gate] if rule.gate else map(re2.escape, rule.keywords))}
@@ -126,6 +128,8 @@ class SecretScanner:
         self._line_gate = _compile(rf"{exact}|(?i:{folded})|\\u00[2-7]|\\/", False)
 
         self._named: dict[str, tuple[Rule, ...]] = {}
+        self._harmless: set[str] = set()
+        """Short strings in which nothing was found: what fields are called, and their usual values."""
         self._needles, self._rule_of = _needles_of(self._rules.rules)
 
     def findings(self, text: str) -> list[Finding]:
@@ -162,29 +166,33 @@ class SecretScanner:
             end = data.find(b"\n", hit.start())
             end = len(data) if end < 0 else end
             number += data.count(b"\n", at, start)
-            for _, kind in self._text(data[start:end].decode("utf-8", "replace").lstrip("\ufeff"), 0):
+            for _, kind in self._held(data[start:end].decode("utf-8", "replace").lstrip("\ufeff"), 0):
                 yield Finding(kind, number + 1)
             if end >= len(data):
                 return
             at, number = end + 1, number + 1
 
     def _text(self, text: str, depth: int) -> list[tuple[int, str]]:
-        if len(text) < _SHORTEST or (not self._gate.search(_encoded(text)) and "\\/" not in text):
-            return []
+        return self._held(text, depth) if len(text) >= _SHORTEST and self._may_hold(text) else []
+
+    def _may_hold(self, text: str) -> bool:
+        return "\\/" in text or self._gate.search(_encoded(text)) is not None
+
+    def _held(self, text: str, depth: int) -> list[tuple[int, str]]:
         if depth < _MOST_NESTED and text.lstrip()[:1] in ("{", "[", '"'):
             try:
                 return self._json(text, depth)
             except (ValueError, RecursionError):
                 pass
         found = self._plain(text)
-        if not found and _HIDDEN.search(text):
+        if not found and "\\u00" in text and _HIDDEN.search(text):
             found = [(0, kind) for _, kind in self._plain(_HIDDEN.sub(_unescaped, text))]
         return found
 
     def _json(self, text: str, depth: int) -> list[tuple[int, str]]:
         """Raises: ValueError, RecursionError: it is not JSON."""
         _DECODER.decode(text)
-        found: list[tuple[int, str]] = []
+        strings: list[tuple[int, str, str]] = []
         end = 0
         previous = name = ""
         while (at := text.find('"', end)) >= 0:
@@ -192,19 +200,39 @@ class SecretScanner:
             value, stop = _scanstring(text, at + 1, False)
             name = "" if gap == "far" or "{" in gap or "}" in gap else name
             key = "" if text.startswith(":", stop) else _key_of(gap, previous, name)
-            found += ((at, kind) for kind in self._value(key, value, depth))
+            strings.append((at, key, value))
             if gap == ":" and previous.lower() in ("name", "key"):
                 name = value
             previous, end = value, stop
-        return found
+        held = self._held_in([value for _, _, value in strings], depth + 1)
+        named = {key for key in {key for _, key, _ in strings} if key and self._rules_named(key)}
+        if not held and not named:  # nearly always
+            return []
+        return [
+            (at, kind)
+            for at, key, value in strings
+            for kind in (self._value(key, value, held.get(value, [])) if key in named else held.get(value, ()))
+        ]
 
-    def _value(self, key: str, value: str, depth: int) -> list[str]:
-        found = [kind for _, kind in self._text(value, depth + 1)]
-        if not key or len(key) > 200 or _MARK.fullmatch(value):
+    def _held_in(self, values: Sequence[str], depth: int) -> dict[str, list[str]]:
+        """What stands in each of these strings, whatever they are called. A line has many that are short: they are
+        looked at together first."""
+        distinct = {value for value in values if len(value) >= _SHORTEST} - self._harmless
+        short = [value for value in distinct if len(value) <= _SHORT]
+        if not self._may_hold("\n".join(short)):
+            distinct.difference_update(short)
+        held = {value: [kind for _, kind in found] for value in distinct if (found := self._text(value, depth))}
+        harmless = [value for value in distinct if len(value) <= _NAME and value not in held]
+        if len(self._harmless) + len(harmless) > _MOST_NAMED:
+            self._harmless = set()
+        self._harmless.update(harmless)
+        return held
+
+    def _value(self, key: str, value: str, found: list[str]) -> list[str]:
+        """What was found in a string, or what it is by the name of its field."""
+        if _MARK.fullmatch(value):
             return found
         named, data = self._rules_named(key), _encoded(value)
-        if not named:
-            return found
         if found and any(start == 0 and end == len(data) for start, end, _ in self._spans(data)):
             return found
         for rule in named:
@@ -214,6 +242,8 @@ class SecretScanner:
 
     def _rules_named(self, key: str) -> tuple[Rule, ...]:
         """Those that a field of this name speaks for; the same few names stand in every line."""
+        if len(key) > _LONGEST_KEY:
+            return ()
         known = self._named.get(key)
         if known is None:
             if len(self._named) >= _MOST_NAMED:

@@ -20,6 +20,7 @@ from federated_memory.errors import FederatedMemoryError, NotFound
 from federated_memory.index.file import IndexFile, IndexFull, IndexUnusable
 from federated_memory.index.parts import merge_parts
 from federated_memory.index.sessions import SessionReading, Stopped
+from federated_memory.index.tokens import KnownWords
 from federated_memory.index.writer import Writing
 from federated_memory.names import DocumentPath, SessionId, WorkspaceId
 from federated_memory.store.archive import Archive, Archives
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 _CHANGES = 500
 _TRANSACTION_BYTES = 8 * 1024**2
 _TRANSACTION_SECONDS = 0.3
+_CALM_SECONDS = 0.8
+"""While no search waits: what a transaction costs beside its rows is shared by more of them."""
 _RETRY_SECONDS = 1.0
 _SETTLE_SECONDS = 0.25
 """How long changes gather unless a search waits for them: indexing each at once made writes half as slow again."""
@@ -75,6 +78,7 @@ class Follower:
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._state = IndexState()
+        self._known = KnownWords()
         self._wants_anew = False
         self._is_doubtful = root.was_killed
         self._thread: threading.Thread | None = None
@@ -306,11 +310,12 @@ class Follower:
         is_left = True
         while is_left:
             with self._file.writing() as connection:
-                writing = Writing(connection)
+                writing = Writing(connection, self._known)
                 done, is_left = self._transaction(writing, work, done)
                 if not is_left and last is not None:
                     writing.set(cursor=last.number, cursor_at=last.at)
                 writing.finish()
+            writing.committed()
             if not self._state.is_whole:
                 with self._moved:
                     self._state = replace(self._state, done=done, total=total)
@@ -321,7 +326,7 @@ class Follower:
 
     def _transaction(self, writing: Writing, work: Iterator[_Step], done: int) -> tuple[int, bool]:
         """As many steps as a transaction takes; returns how many items are done, and whether there may be more."""
-        until = time.monotonic() + _TRANSACTION_SECONDS
+        started = time.monotonic()
         read_bytes = 0
         for step in work:
             if self._stopping.is_set():
@@ -329,7 +334,8 @@ class Follower:
             size, is_done = step(writing)
             read_bytes += size
             done += is_done
-            if read_bytes >= _TRANSACTION_BYTES or time.monotonic() >= until:
+            most = _TRANSACTION_SECONDS if self._hurry.is_set() else _CALM_SECONDS
+            if read_bytes >= _TRANSACTION_BYTES or time.monotonic() >= started + most:
                 return done, True
         return done, False
 

@@ -35,6 +35,7 @@ _OWN_CALLS = re.compile(
     r"|list_sessions|list_knowledge|list_memories|get_memory)$"
 )
 _OWN_ANSWER = re.compile(r"(?:Data|\(data\)):\n<<<[0-9a-f]{8}\n")
+_OWN_MARK = ":\n<<<"  # looked for first: nearly no answer holds it
 _ANSWER_HEAD = 600
 _PEOPLE = frozenset({Speaker.USER, Speaker.ASSISTANT, Speaker.SYSTEM})
 _NAMED = re.compile(
@@ -81,7 +82,11 @@ def as_searched(text: str) -> str:
         text = text.replace("\r\n", "\n")
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half an emoji
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def _speaker(turn: Turn) -> Speaker:
@@ -93,8 +98,8 @@ def _speaker(turn: Turn) -> Speaker:
         if turn.tool_name is None:
             return Speaker.ASSISTANT
         return Speaker.ECHOED_CALL if _is_own(turn.tool_name) else Speaker.CALL
-    is_echo = _OWN_ANSWER.search(turn.text, 0, _ANSWER_HEAD) or (turn.tool_name and _is_own(turn.tool_name))
-    return Speaker.ECHO if is_echo else Speaker.TOOL
+    is_echo = turn.text.find(_OWN_MARK, 0, _ANSWER_HEAD) >= 0 and _OWN_ANSWER.search(turn.text, 0, _ANSWER_HEAD)
+    return Speaker.ECHO if is_echo or (turn.tool_name and _is_own(turn.tool_name)) else Speaker.TOOL
 
 
 def _is_own(tool_name: str) -> bool:

@@ -43,6 +43,8 @@ CREATE INDEX segments_generation ON segments (generation);
 CREATE VIRTUAL TABLE spoken USING fts5(
     text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
 );
+-- What a transaction adds, written at once: in smaller parts it is merged more often.
+INSERT INTO spoken (spoken, rank) VALUES ('hashsize', 2097152);
 -- The distinct words of `spoken` and `noted` as they are written, and what they are found by from their inside.
 CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE);
 CREATE VIRTUAL TABLE word_grams USING fts5(word, tokenize = 'trigram', content = '', columnsize = 0, detail = none);

@@ -233,8 +233,8 @@ class _Following:
     def _split(self, raw: bytes) -> Iterator[tuple[int, bytes | None, bool]]:
         pieces = raw.split(b"\n")
         rest = pieces.pop()
-        whole = len(raw) - len(rest)
-        self.digest.update(raw[:whole])
+        if rest or self._seal_at(self.at) is None:  # else the digest begins anew after it
+            self.digest.update(raw[: len(raw) - len(rest)])
         for data in pieces:
             yield self.line, data, True
             self.line += 1

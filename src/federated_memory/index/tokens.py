@@ -10,16 +10,16 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from functools import cache
-from itertools import filterfalse
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
-from federated_memory.index.words import UNSPACED_RUN
+from federated_memory.index.words import UNSPACED_RUN, may_be_unspaced
 
 LONGEST_WORD = 1_000
 """In bytes. Longer ones are encoded data; the rows that hold one are marked instead."""
 UNSURE = "holdsunsurewords"
 """Stands in the table of words for a row of which not all words are kept; nobody types it."""
 
+_MOST_KNOWN = 20_000
 _SEPARATED = bytes(
     code if code >= 0x80 or chr(code) in digits + ascii_letters else ord(" ") for code in range(256)
 ).translate(bytes.maketrans(ascii_uppercase.encode(), ascii_lowercase.encode()))
@@ -62,31 +62,58 @@ def tokenizer() -> Tokenizer:
     return Tokenizer()
 
 
+class KnownWords:
+    """What one connection stored, as it stood in the texts: those that were met last. To SQLite each is a search."""
+
+    def __init__(self) -> None:
+        self._recent: set[bytes] = set()
+        self._older: set[bytes] = set()
+        self._of: tuple[sqlite3.Connection, int] | None = None
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """In a transaction: forget what another connection may have changed."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if self._of != (connection, version):
+            self._of = connection, version
+            self._recent, self._older = set(), set()
+
+    def new_of(self, pieces: set[bytes]) -> set[bytes]:
+        return pieces - self._recent - self._older
+
+    def add(self, pieces: set[bytes]) -> None:
+        """After the commit."""
+        self._recent |= pieces
+        if len(self._recent) > _MOST_KNOWN:
+            self._older, self._recent = self._recent, set()
+
+
 class Words:
     """The distinct words of the rows of one transaction, until they are stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: KnownWords) -> None:
+        self._known = known
+        self._pieces: set[bytes] = set()
         self._found: set[bytes] = set()
-        self._foreign: set[bytes] = set()
-        """Runs of more than ASCII whose words were found."""
-        self._has_long = False
+        """Of those the words that may be new."""
 
     def take(self, texts: Sequence[str]) -> list[bool]:
         """Note the words of these texts; of each, whether all that it holds are kept."""
-        found: set[bytes] = set()
-        mixed: set[bytes] = set()
+        pieces: set[bytes] = set()
         for text in texts:
-            (found if text.isascii() else mixed).update(_split(text))
-        found.update(filter(bytes.isascii, mixed))
-        foreign = set(filterfalse(bytes.isascii, mixed)) - self._foreign
-        if foreign:
-            self._foreign |= foreign
-            # What is written without spaces is found by its pairs of characters.
-            spaced = UNSPACED_RUN.sub(" ", b"\n".join(foreign).decode())
+            pieces.update(_split(text))
+        new = self._known.new_of(pieces - self._pieces)
+        found = set(filter(bytes.isascii, new))
+        if foreign := b"\n".join(new - found):
+            spaced = foreign.decode()
+            if may_be_unspaced(foreign):  # what is written without spaces is found by its pairs of characters
+                spaced = UNSPACED_RUN.sub(" ", spaced)
             found.update(map(str.encode, tokenizer().distinct(spaced)))
-        self._has_long = self._has_long or max(map(len, found), default=0) > LONGEST_WORD
         self._found |= found
-        return [not (self._has_long and _has_long(text)) for text in texts]
+        has_long = max(map(len, found), default=0) > LONGEST_WORD
+        if has_long:  # they are not kept, so they are never known
+            pieces = {piece for piece in pieces if len(piece) <= LONGEST_WORD}
+        self._pieces |= pieces
+        return [not (has_long and _has_long(text)) for text in texts]
 
     def store(self, connection: sqlite3.Connection) -> None:
         """Add those that are new to the tables of the index."""
@@ -101,7 +128,10 @@ class Words:
             "INSERT INTO word_grams (rowid, word) SELECT id, word FROM words WHERE id > ? AND length(word) > 2", (last,)
         )
         self._found.clear()
-        self._foreign.clear()
+
+    def committed(self) -> None:
+        """What was stored stays."""
+        self._known.add(self._pieces)
 
 
 def _split(text: str) -> list[bytes]:

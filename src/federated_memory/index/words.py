@@ -19,6 +19,9 @@ UNSPACED = (
 )
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+_ASCII = bytes(range(0x80))
+_UNSPACED_LEAD = re.compile(rb"[\xe0\xe1\xe3-\xef]|\xf0[\xa0-\xbf]")
+"""What their characters begin with in UTF-8. Signs of U+2000 to U+2FFF and emoji do not."""
 _LANGUAGE = re.compile(r"(?<![0-9A-Za-z])[A-Za-z](?:\+\+|#)(?!\w)")
 _SIGNS = {"++": "plusplus", "#": "sharp"}
 _LONGEST_NAME = 80
@@ -37,30 +40,36 @@ _LETTERS = bytes.maketrans(bytes(range(256)), bytes(
 
 def indexed(text: str) -> str:
     """What stands in the table of words for `text`."""
+    return "\n".join(_parts(text, unicodedata.normalize("NFC", text)))
+
+
+def _parts(text: str, composed: str) -> list[str]:
     data = text.encode("utf-8", "replace")
-    added = _humps(data)
-    added += _languages(text)
-    if not text.isascii():
-        text = UNSPACED_RUN.sub(_pairs, unicodedata.normalize("NFC", text))
-    return f"{text}\n{' '.join(added)}" if added else text
+    added = [*_humps(data), *_languages(text)]
+    spaced = UNSPACED_RUN.sub(_pairs, composed) if may_be_unspaced(data) else composed
+    return [spaced, " ".join(added)] if added else [spaced]
+
+
+def may_be_unspaced(data: bytes) -> bool:
+    """Whether UTF-8 may hold scripts without spaces; accents, arrows and lines of tables are no reason."""
+    return not data.isascii() and _UNSPACED_LEAD.search(data.translate(None, _ASCII)) is not None
 
 
 def _humps(data: bytes) -> list[str]:
     """The distinct names with humps, in parts. A regular expression would take four times as long."""
     shape = data.translate(_LETTERS)
-    inside, last = shape.find(b"lU"), shape.find(b"UUl")
+    find, rfind, last = shape.find, shape.rfind, len(shape)
     names: dict[bytes, None] = {}
-    while (inside >= 0 or last >= 0) and len(names) < _MOST_NAMES:
-        at = last if inside < 0 or 0 <= last < inside else inside
-        start = shape.rfind(b" ", 0, at) + 1
-        end = shape.find(b" ", at)
-        end = end if end >= 0 else len(shape)
-        if end - start <= _LONGEST_NAME:
-            names[data[start:end]] = None
-        if 0 <= inside < end:
-            inside = shape.find(b"lU", end)
-        if 0 <= last < end:
-            last = shape.find(b"UUl", end)
+    for hump in (b"lU", b"UUl"):
+        at = find(hump)
+        while at >= 0 and len(names) < _MOST_NAMES:
+            start = rfind(b" ", 0, at) + 1
+            end = find(b" ", at)
+            if end < 0:
+                end = last
+            if end - start <= _LONGEST_NAME:
+                names[data[start:end]] = None
+            at = find(hump, end)
     return [parts for parts in map(_in_parts, names) if " " in parts]  # others are capitals and a digit
 
 
@@ -70,7 +79,7 @@ def _languages(text: str) -> list[str]:
     for signs, spelled in _SIGNS.items():
         at = text.find(signs)
         while at >= 0:
-            if at and _LANGUAGE.match(text, at - 1):
+            if at and text[at - 1].isalpha() and _LANGUAGE.match(text, at - 1):
                 names[text[at - 1] + spelled] = None
             at = text.find(signs, at + len(signs))
     return list(names)
@@ -89,8 +98,9 @@ def _pairs(run: re.Match[str]) -> str:
 def with_speakers(text: str, names: Iterable[str]) -> str:
     """What stands in the table of words for what these people said. What Unicode spells in another way than they did
     stands there as they did too: exact queries look for that."""
-    parts = [indexed(text)]
-    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+    composed = unicodedata.normalize("NFC", text)
+    parts = _parts(text, composed)
+    if composed != text:
         parts.append(UNSPACED_RUN.sub(_pairs, text))
     parts += (_SAID_BY + word for name in names for word in _NAME_WORD.findall(name)[:_MOST_NAME_WORDS])
     return "\n".join(parts)

@@ -17,7 +17,7 @@ from itertools import repeat
 from federated_memory.index.chunks import Chunk, chunks_of
 from federated_memory.index.library import SIZES, packed, unpacked
 from federated_memory.index.rows import Row, Speaker, as_searched
-from federated_memory.index.tokens import UNSURE, Words
+from federated_memory.index.tokens import UNSURE, KnownWords, Words
 from federated_memory.index.words import indexed, with_speakers
 from federated_memory.store.document import VERSIONED, Document
 from federated_memory.store.memory_file import called_after, parse_memory, subject_of
@@ -74,14 +74,17 @@ class _Pending:
 class Writing:
     """One transaction of the index."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, known: KnownWords | None = None) -> None:
+        """`known`: what the same writer stored before, if it wants to remember."""
         self._connection = connection
         meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
         self._generation = int(meta.get("generation", 0)) + 1
         self._next_row = int(meta.get("next_row", 1))
         self._dead_rows = int(meta.get("dead_rows", 0))
         self._pending = _Pending()
-        self._words = Words()
+        known = known or KnownWords()
+        known.begin(connection)
+        self._words = Words(known)
 
     # -- what the index is of
 
@@ -92,6 +95,10 @@ class Writing:
         """Before the commit: number the generation, so that readers take in what is new."""
         self._words.store(self._connection)
         self.set(generation=self._generation, next_row=self._next_row, dead_rows=self._dead_rows)
+
+    def committed(self) -> None:
+        """After the commit: what was stored is known to the next transaction."""
+        self._words.committed()
 
     # -- documents
 

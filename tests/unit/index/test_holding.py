@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from federated_memory.index import Index, reader
+from federated_memory.index import Index, reader, tokens
 from federated_memory.index.file import IndexFile
 from federated_memory.index.holding import Part, expression_of
 from federated_memory.index.reader import RowScope
 from federated_memory.index.rows import Row, Speaker, as_searched
-from federated_memory.index.tokens import LONGEST_WORD
+from federated_memory.index.tokens import LONGEST_WORD, KnownWords
+from federated_memory.index.words import UNSPACED_RUN, may_be_unspaced
 from federated_memory.index.writer import Described, Writing
 
 PIECES = st.sampled_from([
@@ -30,22 +32,34 @@ CHECKED = settings(max_examples=40, deadline=None, suppress_health_check=list(He
 MANY = settings(CHECKED, max_examples=2_000)
 
 
+class Undone(Exception):
+    """What undoes a transaction."""
+
+
 class Rows:
     """An index with rows of one session."""
 
     def __init__(self, path: Path) -> None:
         self.file = IndexFile(path)
         self.index = Index(self.file)
+        self.known = KnownWords()
 
-    def put(self, texts: list[str]) -> None:
+    def put(self, texts: list[str], *, fails: bool = False) -> None:
         with self.file.writing() as connection:
-            writing = Writing(connection)
+            writing = Writing(connection, self.known)
             source = writing.describe(Described("home", "session", "s", "etag", "", ""))
             writing.clear(source)
             for number, text in enumerate(texts):
                 writing.put_row(source, Row(number, Speaker.USER, as_searched(text), None), "")
             writing.end_rows(source, "")
             writing.finish()
+            if fails:
+                raise Undone
+        writing.committed()
+
+    def words(self) -> set[str]:
+        with self.file.reading() as connection:
+            return {word for (word,) in connection.execute("SELECT word FROM words")}
 
     def found(self, texts: list[str]) -> set[int] | None:
         """The lines that may hold all of these texts; None: all of them."""
@@ -125,6 +139,43 @@ def test_few_other_rows_are_found(rows: Rows, text: str, lines: set[int]) -> Non
 def test_a_row_with_a_word_that_is_too_long_to_be_kept_is_always_looked_at(rows: Rows) -> None:
     rows.put(["sum " + "0123456789abcdef" * 100, "nothing of the kind"])
     assert rows.found(["abcdef0123"]) == {0}
+
+
+@pytest.mark.spec("INDEX-11")
+@pytest.mark.parametrize("most", [0, 3, 1_000])
+def test_a_word_that_was_known_before_is_kept_whatever_became_of_it(
+    rows: Rows, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_MOST_KNOWN", most)
+    with pytest.raises(Undone):
+        rows.put(["an undone needle, ungekürzt"], fails=True)
+    assert rows.words() == set()
+    rows.put(["an undone needle, ungekürzt"])
+    assert rows.words() == {"an", "undone", "needle", "ungekurzt"}
+    rows.put(["the needle again, ungekürzt"])
+    assert rows.words() == {"an", "undone", "needle", "ungekurzt", "the", "again"}
+
+    other = sqlite3.connect(tmp_path / "index.sqlite3")
+    other.execute("DELETE FROM words")
+    other.commit()
+    other.close()
+    rows.put(["the needle"])
+    assert rows.words() == {"the", "needle"}
+
+    rows.file.renew()
+    rows.put(["the needle"])
+    assert rows.words() == {"the", "needle"}
+    rows.put(["sum " + "x" * 1_001])
+    rows.put(["sum " + "x" * 1_001])
+    assert rows.found(["xxxx"]) == {0}
+
+
+@pytest.mark.spec("INDEX-5")
+def test_scripts_without_spaces_are_known_by_their_bytes() -> None:
+    for code in range(0x110000):
+        if not 0xD800 <= code < 0xE000 and UNSPACED_RUN.match(chr(code)):
+            assert may_be_unspaced(f"a{chr(code)}".encode()), hex(code)
+    assert not may_be_unspaced("só → ✓ ├── – “naïve” привет 🎉".encode())
 
 
 def of_the_words(*known: str) -> Callable[[Part], list[str] | None]:
