@@ -6,7 +6,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
-from scripts.bench import archive, client, knowledge, memories, pages, protocol, resources, rooms, search, state
+from scripts.bench import (
+    archive,
+    client,
+    knowledge,
+    memories,
+    pages,
+    protocol,
+    resources,
+    rooms,
+    search,
+    search_huge,
+    state,
+)
 from scripts.bench.harness import Bench, Options, run_benches
 from scripts.bench.report import as_json, table
 
@@ -17,6 +29,7 @@ GROUPS: tuple[ModuleType, ...] = (
     archive,
     resources,
     search,
+    search_huge,
     client,
     pages,
     rooms,
@@ -40,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(benches: list[Bench], given: argparse.Namespace) -> int:
     given.dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="bench-", dir=given.dir) as folder:
-        options = Options(folder=Path(folder, "work").resolve(), quick=given.quick, large=given.large, only=given.only)
+        work = Path(folder, "work").resolve()
+        options = Options(folder=work, quick=given.quick, large=given.large, huge=given.huge, only=given.only)
         outcome = run_benches(benches, options, lambda line: print(line, file=sys.stderr, flush=True))
     print(table(outcome))
     if given.json:
@@ -52,6 +66,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description="Measure speed as ratios.")
     parser.add_argument("--quick", action="store_true", help="small data, few rounds; gates on size only reported")
     parser.add_argument("--large", action="store_true", help="also search 1 GB (made once, in .cache), some minutes")
+    parser.add_argument("--huge", action="store_true", help="also serve 5 GB (made once, in .cache), half an hour")
     parser.add_argument("--only", default="", metavar="PATTERN", help="benches whose name starts with or matches this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     parser.add_argument("--list", action="store_true", help="name the benches and stop")

@@ -47,6 +47,7 @@ class Options:
     folder: Path
     quick: bool = False
     large: bool = False
+    huge: bool = False
     only: str = ""
 
     def size(self, full: int, quick: int) -> int:

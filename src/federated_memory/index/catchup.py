@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from heapq import merge
@@ -17,6 +18,7 @@ from typing import cast
 
 from federated_memory.errors import FederatedMemoryError, NotFound
 from federated_memory.index.file import IndexFile, IndexFull, IndexUnusable
+from federated_memory.index.parts import merge_parts
 from federated_memory.index.sessions import SessionReading, Stopped
 from federated_memory.index.tokens import KnownWords
 from federated_memory.index.writer import Writing
@@ -37,6 +39,8 @@ _CALM_SECONDS = 0.8
 _RETRY_SECONDS = 1.0
 _SETTLE_SECONDS = 0.25
 """How long changes gather unless a search waits for them: indexing each at once made writes half as slow again."""
+_REST_SECONDS = 1.0
+"""After so long without a change the index is put in order."""
 _MOST_DEAD_SHARE = 0.5
 _FEW_ROWS = 20_000
 _ROOM_FOR_WRITES = 64 * 1024**2
@@ -165,7 +169,20 @@ class Follower:
         head = self._root.feed.head()
         while not self._wants_anew and self._state.cursor < head and self._follow():
             self._ensure_space()
-        self._file.give_back()
+        self._file.shorten_log()
+
+    def put_in_order(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Let words be found in fewer steps, as far as there is room on the disk.
+
+        Raises:
+            IndexUnusable: The index was found damaged.
+        """
+        with suppress(IndexFull):
+            is_left = True
+            while is_left and not is_stopped():
+                self._ensure_space()
+                with self._file.writing() as connection:
+                    is_left = merge_parts(connection)
 
     # -- the thread
 
@@ -176,7 +193,9 @@ class Follower:
             try:
                 self.catch_up()
                 self._set_problem("")
-                self._changed.wait()
+                if not self._changed.wait(_REST_SECONDS):
+                    self.put_in_order(self._changed.is_set)
+                    self._changed.wait()
                 self._hurry.wait(_SETTLE_SECONDS)
             except Stopped:
                 return
@@ -273,7 +292,8 @@ class Follower:
         if not changes:
             return False
         last = changes[-1]
-        self._index(list(dict.fromkeys(_items_of(changes))), last)
+        items = dict.fromkeys((change.workspace_id, change.kind, change.key) for change in changes)
+        self._index(list(items), last)
         self._move(last.number)
         return True
 
@@ -328,7 +348,7 @@ class Follower:
             elif kind in DOCUMENT_KINDS:
                 yield partial(self._document, (workspace_id, kind, key))
             else:
-                yield _nothing
+                yield lambda _: (0, True)
 
     def _session_steps(self, workspace_id: str, session_id: str) -> Iterator[_Step]:
         archive = self._archive(workspace_id, session_id)
@@ -377,12 +397,3 @@ _Step = Callable[[Writing], tuple[int, bool]]
 def _forget(item: Item, writing: Writing) -> tuple[int, bool]:
     writing.forget(*item)
     return 0, True
-
-
-def _nothing(_: Writing) -> tuple[int, bool]:
-    return 0, True
-
-
-def _items_of(changes: Iterable[Change]) -> Iterator[Item]:
-    for change in changes:
-        yield change.workspace_id, change.kind, change.key

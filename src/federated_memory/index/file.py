@@ -15,7 +15,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 _IDLE_READERS = 4
@@ -201,7 +201,7 @@ class IndexFile:
                 _roll_back(connection)
                 raise
 
-    def give_back(self) -> None:
+    def shorten_log(self) -> None:
         """Let the log of the transactions be short again, unless somebody reads just now."""
         with self._write_lock:
             if self._writer is None or not self._has_long_log():

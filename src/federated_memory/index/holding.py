@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby, product
+from itertools import groupby, product, takewhile
 from math import prod
 from typing import NamedTuple
 
+from federated_memory.index.stems import stemmer
 from federated_memory.index.tokens import LONGEST_WORD, UNSURE, tokenizer
 from federated_memory.index.words import UNSPACED, phrase
 
 _SEPARATORS = re.compile(r"[\x00-/:-@\[-`{-\x7f]+")
 _UNSPACED_RUN = re.compile(f"([{UNSPACED}]+)")
 _FEW_PHRASES, _MOST_PHRASES = 64, 300
+_FEW_ENDINGS, _SHORTEST_BEGINNING = 4, 2
 
 
 class Part(NamedTuple):
@@ -41,7 +43,7 @@ def expression_of(texts: Sequence[str], lookup: Lookup) -> str | None:
         for is_spaced, run in groupby(_pieces(text), key=lambda piece: isinstance(piece, Part)):
             if is_spaced:
                 parts = [piece for piece in run if isinstance(piece, Part)]
-                found += _in_a_row([_variants(part, lookup) for part in parts])
+                found += _in_a_row([_variants(part, lookup) for part in parts], is_open=parts[-1].ends_open)
             else:
                 found += [[phrase([piece])] for piece in run if isinstance(piece, str)]
     if not found:
@@ -88,18 +90,24 @@ def _variants(part: Part, lookup: Lookup) -> list[str] | None:
     return found and sorted(found, key=lambda word: word != part.text)
 
 
-def _in_a_row(run: list[list[str] | None]) -> list[_Choice]:
-    """Choices that all hold for words that follow each other, of each what it may be."""
+def _in_a_row(run: list[list[str] | None], *, is_open: bool) -> list[_Choice]:
+    """Choices that all hold for words that follow each other, of each what it may be. `is_open`: what the last of them
+    may be begins alike."""
     found: list[_Choice] = []
-    for is_known, group in groupby(run, key=lambda words: words is not None):
+    groups = [(is_known, list(group)) for is_known, group in groupby(run, key=lambda words: words is not None)]
+    for number, (is_known, group) in enumerate(groups):
         if is_known:
-            found += _phrases([words for words in group if words is not None])
+            is_last = number == len(groups) - 1
+            found += _phrases([words for words in group if words is not None], is_open=is_open and is_last)
     return found
 
 
-def _phrases(run: list[list[str]]) -> list[_Choice]:
+def _phrases(run: list[list[str]], *, is_open: bool) -> list[_Choice]:
     if not all(run):
         return [[]]
+    beginning = _beginning_of(run[-1]) if is_open and len(run) > 1 and len(run[-1]) > _FEW_ENDINGS else ""
+    if beginning:
+        return [_each_begun(run[:-1], beginning)]
     first, inner, last = run[0], run[1:-1], run[-1]
     if len(run) == 1 or len(first) == 1 or len(last) == 1:
         if prod(map(len, run)) <= _MOST_PHRASES:
@@ -113,6 +121,28 @@ def _phrases(run: list[list[str]]) -> list[_Choice]:
     ends = [_each([words]) for words in (first, last) if len(words) > 1]
     whole = [words for words in run if len(words) == 1]
     return [*ends, _each(whole)] if whole else ends
+
+
+def _beginning_of(words: list[str]) -> str:
+    """What all of these words begin with in the table of words; empty: too little. To look for that takes less time
+    than to look for each of them, and finds little else."""
+    stems = stemmer().stems(words)
+    pairs = zip(min(stems), max(stems), strict=False)
+    common = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    while len(common) > 1 and stemmer().stem(common) != common:  # it would be looked for as its stem
+        common = common[:-1]
+    return common if len(common) >= _SHORTEST_BEGINNING and common.isalnum() else ""
+
+
+def _each_begun(run: list[list[str]], beginning: str) -> _Choice:
+    """Only the first word of a run has variants, of which it is nearly always as it is written: the rest is asked for
+    without its order."""
+    first, inner = run[0], [words[0] for words in run[1:]]
+    found = [f'"{" ".join([first[0], *inner, beginning])}" *']
+    if len(first) > 1:
+        others = " OR ".join(f'"{word}"' for word in first[1:])
+        found.append(f'(({others}) AND "{" ".join([*inner, beginning])}" *)')
+    return found
 
 
 def _each(run: list[list[str]]) -> _Choice:

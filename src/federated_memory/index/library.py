@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from federated_memory.store.archive import Archive
@@ -155,6 +155,19 @@ class Library:
             return None
         found = self.segments[at]
         return found if row - found.first_row < len(found.shapes) else None
+
+    def by_segment(self, rows: list[int]) -> Iterator[tuple[Source, Segment, list[int]]]:
+        """Rising row numbers, cut into those of one live segment each; rows of none are left out."""
+        at = 0
+        while at < len(rows):
+            segment = self.segment_of(rows[at])
+            if segment is None:
+                at += 1
+                continue
+            begin, at = at, bisect_right(rows, segment.last_row, at)
+            source = segment.source
+            if source is not None:
+                yield source, segment, rows[begin:at]
 
     def holds(self, archive: Archive) -> Source | None:
         """The source of a transcript, when it is indexed just as it is now."""

@@ -194,18 +194,10 @@ class RowScope:
     def keep(self, rows: list[int]) -> list[int]:
         """Those of falling row numbers that count."""
         kept: list[int] = []
-        at = 0
-        while at < len(rows):
-            segment = self._library.segment_of(rows[at])
-            if segment is None:
-                at += 1
-                continue
-            end = at + 1
-            while end < len(rows) and rows[end] >= segment.first_row:
-                end += 1
-            if segment.source is not None and (self.allowed is None or segment.source.id in self.allowed):
-                kept += self._spoken_by(segment, rows[at:end])
-            at = end
+        for source, segment, part in self._library.by_segment(rows[::-1]):
+            if self.allowed is None or source.id in self.allowed:
+                kept += self._spoken_by(segment, part)
+        kept.reverse()
         return kept
 
     def _spoken_by(self, segment: Segment, rows: list[int]) -> list[int]:

@@ -6,9 +6,8 @@ import heapq
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 
-from federated_memory.errors import NotFound
 from federated_memory.index import Source, View
 from federated_memory.index.file import IndexUnusable
 from federated_memory.index.library import Library
@@ -24,6 +23,8 @@ _FEW_ROWS = 150
 _FIRST_ROWS, _STEP = 10_000, 4
 """Else the index is asked for about so many rows of the newest sessions, then for four times as many, and so on."""
 _MANY_ROWS, _MANY_SHARE = 5_000, 4
+_FEW_ARCHIVES = 8
+"""So many archives are looked up at once at first: a page may be full soon."""
 
 Look = Callable[[], AbstractContextManager[View]]
 
@@ -95,9 +96,11 @@ class Candidates:
             at, most = end, most * _STEP
 
     def _archives_of(self, sources: Sequence[Source]) -> Iterator[Archive]:
-        for source in sources:
-            with suppress(NotFound):
-                yield self._archives.find(WorkspaceId(source.workspace_id), SessionId(source.key))
+        at, most = 0, _FEW_ARCHIVES
+        while at < len(sources):
+            asked = sources[at : at + most]
+            yield from self._archives.find_all([(WorkspaceId(one.workspace_id), SessionId(one.key)) for one in asked])
+            at, most = at + most, most * _STEP
 
     def _holding(self, sources: Sequence[Source], most: int) -> Sequence[Source] | None:
         """Those of these sources that may hold a match, and in which lines; None when that is not known, or more than
@@ -132,10 +135,9 @@ class Candidates:
         if rows is None or not rows.is_all:
             return None
         lines: dict[Source, set[int]] = {}
-        for row in rows.rows:
-            segment = library.segment_of(row)
-            if segment is not None and segment.source is not None:
-                lines.setdefault(segment.source, set()).add(segment.lines[row - segment.first_row])
+        for source, segment, part in library.by_segment(sorted(rows.rows)):
+            known, first = segment.lines, segment.first_row
+            lines.setdefault(source, set()).update([known[row - first] for row in part])
         return lines if library.generation == view.generation else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import cast
 
 from federated_memory.errors import FederatedMemoryError
@@ -22,6 +23,7 @@ from federated_memory.search.terms import Terms
 from federated_memory.store.archive import Archive, Archives, Line
 from federated_memory.store.document import DocumentKind, Key
 from federated_memory.store.documents import Documents
+from federated_memory.store.lines import start_of_line
 from federated_memory.store.memory_file import searched_text
 from federated_memory.transcripts import Reader, read_turns
 
@@ -45,9 +47,8 @@ class Excerpts:
         self._documents = documents
         self._archives = archives
         self._pool = pool
-        self._marking = marking
+        self._marker = marking.of(terms.wanted)
         self._matcher = Matcher(terms)
-        self._terms = terms.wanted
         self._weights = weights
         self._scope = scope
         self._sessions: dict[tuple[str, str], tuple[Archive, Reader]] = {}
@@ -56,15 +57,17 @@ class Excerpts:
     def look_ahead(self, library: Library, entries: Sequence[Entry]) -> None:
         """Read what these entries will show, half of it in another thread if one is free: inflating takes most of the
         time."""
+        of_sessions = [entry for entry in entries if entry.kind == "session" and entry.rows]
+        new = {(WorkspaceId(entry.workspace_id), SessionId(entry.key)) for entry in of_sessions} - self._sessions.keys()
+        for archive in self._archives.find_all(sorted(new)) if new else ():
+            with suppress(FederatedMemoryError, OSError):  # whoever shows it meets that again
+                self._sessions[archive.workspace_id, archive.session_id] = archive, reader_for(self._archives, archive)
         wanted: list[tuple[Archive, int]] = []
-        for entry in entries:
-            segment = library.segment_of(entry.rows[0]) if entry.kind == "session" and entry.rows else None
-            if segment is not None:
-                try:
-                    archive, _ = self._archive(entry)
-                except FederatedMemoryError:
-                    continue
-                wanted.append((archive, segment.lines[entry.rows[0] - segment.first_row]))
+        for entry in of_sessions:
+            segment = library.segment_of(entry.rows[0])
+            known = self._sessions.get((entry.workspace_id, entry.key))
+            if segment is not None and known is not None:
+                wanted.append((known[0], segment.lines[entry.rows[0] - segment.first_row]))
         half = len(wanted) // 2 if len(wanted) > _FEW else 0
         other: Future[None] | None = self._pool.submit(self._read_all, wanted[:half]) if half else None
         self._read_all(wanted[half:])
@@ -75,10 +78,8 @@ class Excerpts:
 
     def _read_all(self, wanted: Sequence[tuple[Archive, int]]) -> None:
         for archive, number in wanted:
-            try:
+            with suppress(FederatedMemoryError, OSError):
                 self._read[archive.sha256, number] = self._archives.line_at(archive, number)
-            except (FederatedMemoryError, OSError):  # whoever shows it meets that again
-                continue
 
     def hit(self, library: Library, entry: Entry) -> Hit | None:
         if entry.hit is not None:
@@ -106,7 +107,7 @@ class Excerpts:
         if not places and low:
             low, places = 0, list(self._matcher.places(text))
         spans = [(low + start, low + end) for start, end in best_passage(places, self._weights)[1]] if places else []
-        spans = spans or [(start + low, end + low) for start, end in self._marking.first(text[low:high], self._terms)]
+        spans = spans or [(low + start, low + end) for start, end in self._marker.first(text[low:high])]
         line = text.count(b"\n", 0, spans[0][0] if spans else low)
         excerpt = snippet(text, spans or [(low, low)])
         return Hit(key.kind, key.workspace_id, key.path, line, "", document.title, at, excerpt,
@@ -121,8 +122,8 @@ class Excerpts:
         at = entry.rows[0] - segment.first_row
         first = segment.lines[at]
         last = segment.lines[at + 1] if at + 1 < len(segment.lines) else -1
-        low = _start_of(text, first)
-        return low, _start_of(text, last - first, low) if last >= 0 else len(text)
+        low = start_of_line(text, first)
+        return low, start_of_line(text, last - first, low) if last >= 0 else len(text)
 
     # -- sessions
 
@@ -162,7 +163,7 @@ class Excerpts:
             places = list(self._matcher.places(text))
             if self._matcher.is_excluded(places):
                 return None
-            spans = best_passage(places, self._weights)[1] if places else self._marking.first(text, self._terms)
+            spans = best_passage(places, self._weights)[1] if places else self._marker.first(text)
             return Hit("session", archive.workspace_id, archive.session_id, line, ROLES[speaker], archive.title,
                        at, snippet(text, spans or [(0, 0)]), score)  # fmt: skip
         return None
@@ -178,13 +179,3 @@ class Excerpts:
                     return Hit("session", archive.workspace_id, archive.session_id, found.number, ROLES[row.speaker],
                                archive.title, at, snippet(row.text.encode(), [(0, 0)]), entry.score)  # fmt: skip
         return None
-
-
-def _start_of(text: bytes, line: int, at: int = 0) -> int:
-    """Where a line begins, so many lines after `at`."""
-    for _ in range(line):
-        following = text.find(b"\n", at) + 1
-        if not following:
-            return len(text)
-        at = following
-    return at

@@ -9,7 +9,6 @@ that documents and sessions compare.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +52,7 @@ _WINDOWED = 60
 """So many sources are looked at closely; no page shows more, and those behind are too far behind."""
 _LOOKED_AT = 24
 _KEPT = 2_000
+_FEW_KEYS = 60
 _ALTERNATIVES = 6
 
 
@@ -168,27 +168,20 @@ def _is_whole(tallies: Sequence[_Tally], evidence: Evidence) -> bool:
 
 def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source], bool]) -> list[_Tally]:
     found: dict[int, _Tally] = {}
-    rows = sorted(evidence.rows)
-    at, end = 0, len(rows)
     held, said = evidence.rows, evidence.said
-    while at < end:
-        segment = library.segment_of(rows[at])
-        if segment is None or segment.source is None:
-            at += 1
-            continue
-        tally = found.get(segment.source.id)
-        if tally is None:
-            tally = found[segment.source.id] = _Tally(segment.source)
+    for source, segment, part in library.by_segment(sorted(held)):
         shapes, first = segment.shapes, segment.first_row
-        begin, at = at, bisect_right(rows, segment.last_row, at)
-        part = rows[begin:at]
         keys = [held[row] << _SHAPE_BITS | shapes[row - first] for row in part]
-        if said:
+        if said and not said.isdisjoint(part):
             keys = [key | _IS_NAMED if row in said else key for row, key in zip(part, keys, strict=True)]
-        tally.rows += part
-        tally.keys += keys
+        tally = found.get(source.id)
+        if tally is None:
+            found[source.id] = _Tally(source, part, keys)
+        else:
+            tally.rows += part
+            tally.keys += keys
     for tally in found.values():
-        tally.kinds = Counter(tally.keys)
+        tally.kinds = _counted(tally.keys)
     for heads in (evidence.titles, evidence.facts):
         newest = sorted(heads, reverse=True)[:_MOST_HEADS] if len(heads) > _MOST_HEADS else heads
         for number in newest:
@@ -199,17 +192,28 @@ def _tallies(library: Library, evidence: Evidence, is_wanted: Callable[[Source],
     return [one for one in found.values() if one.source.kind not in MEMORY_KINDS or is_wanted(one.source)]
 
 
+def _counted(keys: list[int]) -> dict[int, int]:
+    if len(keys) > _FEW_KEYS:
+        return Counter(keys)
+    found: dict[int, int] = {}
+    for key in keys:  # a `Counter` takes longer to make than these take to count
+        found[key] = found.get(key, 0) + 1
+    return found
+
+
 def _weigh(tally: _Tally, evidence: Evidence, sums: _Sums, coverages: _Coverages, usual_rows: float) -> None:
     """What all rows of a source are worth together, with its title."""
-    single: dict[int, float] = {}
+    together: dict[int, float] = {}
     for key, rows in tally.kinds.items():
         factor = _FACTORS[key & _SHAPE]
-        worth = rows * factor
         terms = key >> _SHAPE_BITS
-        tally.held |= terms
         by_itself = sums[terms] * factor * coverages[terms]
         if by_itself > tally.best:
             tally.best, tally.best_key = by_itself, key
+        together[terms] = together.get(terms, 0.0) + rows * factor
+    single: dict[int, float] = {}
+    for terms, worth in together.items():
+        tally.held |= terms
         while terms:
             low = terms & -terms
             single[low] = single.get(low, 0.0) + worth

@@ -41,8 +41,9 @@ class Matcher:
         patterns = [term.line_pattern() if by_line else term.pattern() for term in self._terms]
         self.wanted = len(terms.wanted)
         self.has_excluded = bool(terms.excluded)
-        self._any = compile_pattern("|".join(patterns), crosses_lines=True)
         self._each = [compile_pattern(pattern, crosses_lines=True) for pattern in patterns]
+        is_one = len(patterns) == 1
+        self._any = self._each[0] if is_one else compile_pattern("|".join(patterns), crosses_lines=True)
         self._named: dict[bytes, tuple[tuple[int, ...], int, int]] = {}
 
     def places(self, text: bytes, most: int = 500) -> Iterator[Place]:

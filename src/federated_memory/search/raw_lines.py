@@ -53,10 +53,10 @@ class RawFilter:
 
     def may_be_in(self, line: bytes) -> bool:
         """Whether one line passes."""
-        return self.pattern_in(line) is not None and self.passes(line)
+        return self.passes(line) if self._needed else self.pattern_in(line) is not None
 
     def passes(self, line: bytes) -> bool:
-        """The last word on a line with the pattern."""
+        """The last word on a line with the pattern, which is in all that holds `needed`."""
         return all(text in line for text in self._needed) or any(escape.search(line) for escape in self._escapes)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from federated_memory.names import WorkspaceId
@@ -18,7 +17,9 @@ from federated_memory.search.snippet import snippet
 from federated_memory.store.archive import Archive, Archives
 from federated_memory.transcripts import Turn
 
-_FEW_LINES = 50
+_LINES_AT_ONCE = 1_000
+"""So many lines that may match are looked at one after the other: a page is mostly full by then, and what other threads
+had begun would be for nothing."""
 _PAST_ALL_LINES = 2**53 - 1
 _PAST_ALL_ROLES = "~"
 
@@ -84,7 +85,7 @@ def search_exact(
         wanted = newest_first(archives, workspace_ids, scope, begin)
     else:
         wanted = candidates.archives(scope, begin)
-    with closing(in_order(pool, wanted, work, budget, partial(_is_quick, candidates))) as parts:
+    with closing(in_order(pool, wanted, work, budget, _Quick(candidates))) as parts:
         for archive, part in parts:
             if part is None:
                 notes.stopped = budget.reason
@@ -109,9 +110,18 @@ def _named_lines(candidates: Candidates | None, archive: Archive) -> Sequence[in
     return candidates.lines_of(archive) if candidates else None
 
 
-def _is_quick(candidates: Candidates | None, archive: Archive) -> bool:
-    lines = _named_lines(candidates, archive)
-    return lines is not None and len(lines) <= _FEW_LINES
+class _Quick:
+    """Whether an archive is looked at before another thread would have begun with it: the first of those of which the
+    lines are known."""
+
+    def __init__(self, candidates: Candidates | None) -> None:
+        self._candidates = candidates
+        self._lines = 0
+
+    def __call__(self, archive: Archive) -> bool:
+        lines = _named_lines(self._candidates, archive)
+        self._lines += len(lines or ())
+        return lines is not None and self._lines <= _LINES_AT_ONCE
 
 
 def _walk(

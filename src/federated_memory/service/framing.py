@@ -27,7 +27,8 @@ def fenced(text: str, mark: str = "") -> str:
 
 def one_line(text: str) -> str:
     """Stored text on one line: whatever does not print becomes a space."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    text = text.replace("\n", " ")
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
 
 
 def inner(text: str) -> str:

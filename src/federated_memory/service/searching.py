@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -196,9 +196,17 @@ class Searching:
         return [one.workspace_id for one in workspaces if not names or fold(one.project) in names]
 
     def _told(self, hit: Hit, mode: Mode, workspaces: Mapping[WorkspaceId, Workspace]) -> MemoryHit:
-        return _memory_row(hit, mode, workspaces[hit.workspace_id]).model_copy(update=self._provenance(hit))
+        workspace = workspaces[hit.workspace_id]
+        return MemoryHit(
+            **_facts(hit, mode),
+            machine=workspace.machine,
+            tool=workspace.tool,
+            project=workspace.project,
+            read_with=_READERS[hit.kind],
+            **self._provenance(hit),
+        )
 
-    def _provenance(self, hit: Hit) -> dict[str, str | None]:
+    def _provenance(self, hit: Hit) -> dict[str, Any]:
         """Of a memory: who stored it, for which room; of others nothing, their workspace says it."""
         if hit.kind not in MEMORY_KINDS:
             return {}
@@ -239,7 +247,7 @@ def _position(cursor: str | None, order: str) -> tuple[str | int | float, ...] |
 
 def _page(search: Callable[..., Found], limit: int, max_bytes: int, mode: Mode, order: str) -> Hits:
     found = search(limit=_looked_for(limit, max_bytes))
-    rows, cut = fit_rows((_row(hit, mode) for hit in found.hits), limit, max_bytes)
+    rows, cut = fit_rows((HitRow(**_facts(hit, mode)) for hit in found.hits), limit, max_bytes)
     if cut:
         found = found.first(len(rows))
     return Hits(
@@ -257,51 +265,43 @@ def _looked_for(limit: int, max_bytes: int, workspaces: Collection[Workspace] = 
     return min(limit, max_bytes // (_LEAST_ROW_BYTES + told) + 1)
 
 
-def _row(hit: Hit, mode: Mode) -> HitRow:
+def _facts(hit: Hit, mode: Mode) -> dict[str, Any]:
+    """The fields of a row."""
     is_session, is_memory = hit.kind == "session", hit.kind in MEMORY_KINDS
-    return HitRow(
-        kind="memory" if hit.kind == "memory" or hit.kind == "tombstone" else hit.kind,
-        workspace_id=hit.workspace_id,
-        path=None if is_session or is_memory else hit.key,
-        session_id=hit.key if is_session else None,
-        memory_id=called_after(hit.key) if is_memory else None,
-        offset=hit.line,
-        role=hit.role or None,
-        title=hit.title,
-        at=hit.at,
-        snippet=hit.snippet,
-        score=round(hit.score, 4) if mode == "ranked" else None,
-    )
-
-
-def _memory_row(hit: Hit, mode: Mode, workspace: Workspace) -> MemoryHit:
-    return MemoryHit(
-        **_row(hit, mode).model_dump(),
-        machine=workspace.machine,
-        tool=workspace.tool,
-        project=workspace.project,
-        read_with=_READERS[hit.kind],
-    )
+    return {
+        "kind": "memory" if is_memory else hit.kind,
+        "workspace_id": hit.workspace_id,
+        "path": None if is_session or is_memory else hit.key,
+        "session_id": hit.key if is_session else None,
+        "memory_id": called_after(hit.key) if is_memory else None,
+        "offset": hit.line,
+        "role": hit.role or None,
+        "title": hit.title,
+        "at": hit.at,
+        "snippet": hit.snippet,
+        "score": round(hit.score, 4) if mode == "ranked" else None,
+    }
 
 
 def _fitted(rows: Sequence[MemoryHit], limit: int, max_bytes: int) -> list[MemoryHit]:
     """As many rows as fit, with the longest snippets that let all of them in, if any do."""
     rows = rows[:limit]
     framing = [len(orjson.dumps(row.as_dict())) + 1 - json_bytes(row.snippet) - json_bytes(row.title) for row in rows]
+    fitting: list[tuple[str, str]] = []
     for room in _ROOMS:
-        texts = [(shortened(row.snippet, room), cut_title(row.title, room)) for row in rows]
-        fitting = 0
+        fitting.clear()
         used = ENVELOPE_BYTES
-        for bytes_around, (excerpt, title) in zip(framing, texts, strict=True):
-            used += bytes_around + json_bytes(excerpt) + json_bytes(title)
+        for row, bytes_around in zip(rows, framing, strict=True):
+            text = shortened(row.snippet, room), cut_title(row.title, room)
+            used += bytes_around + json_bytes(text[0]) + json_bytes(text[1])
             if fitting and used > max_bytes:
                 break
-            fitting += 1
-        if fitting == len(rows):
+            fitting.append(text)
+        if len(fitting) == len(rows):
             break
     return [
-        row.model_copy(update={"snippet": excerpt, "title": title})
-        for row, (excerpt, title) in zip(rows[:fitting], texts, strict=False)
+        row if text == (row.snippet, row.title) else row.model_copy(update={"snippet": text[0], "title": text[1]})
+        for row, text in zip(rows, fitting, strict=False)
     ]
 
 

@@ -158,6 +158,10 @@ class Archives:
             raise _no_session(session_id, revision)
         return found
 
+    def find_all(self, keys: Sequence[tuple[WorkspaceId, SessionId]]) -> list[Archive]:
+        """The current transcripts of those of these sessions that are there, in the same order."""
+        return self._rows.all_current(keys)
+
     def newest(
         self,
         workspace_id: WorkspaceId,

@@ -153,6 +153,7 @@ def contents(path: Path) -> tuple[set[tuple[str, ...]], dict[Row, int]]:
         for source, first, lines, shapes in connection.execute(
             "SELECT source, first_row, lines, shapes FROM segments WHERE source <> 0"
         ):
+            assert source in names, "rows of a source that is gone go on to count"
             numbers = array("I")
             numbers.frombytes(lines)
             for at, (line, shape) in enumerate(zip(numbers, shapes, strict=True)):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from federated_memory.index.file import SCHEMA_VERSION, IndexFull, IndexUnusable
+from federated_memory.index.parts import merge_parts
 from federated_memory.index.sessions import Stopped
 from tests.unit.index.rig import Rig, call, keys, turn
 
@@ -418,7 +419,7 @@ def test_lines_before_an_open_one_stay_when_it_grows(rig: Rig, begun: bytes) -> 
     assert rig.contents() == rig.rebuilt()
 
 
-def test_the_log_of_large_transactions_is_given_back(rig: Rig) -> None:
+def test_the_log_of_large_transactions_is_short_again_at_rest(rig: Rig) -> None:
     log = rig.index_path.with_name(f"{rig.index_path.name}-wal")
     words = (f"word{number:x}" for number in range(500_000))
     rig.upload("s", b"".join(turn("user", " ".join(islice(words, 1_000))) for _ in range(500)))
@@ -430,3 +431,42 @@ def test_the_log_of_large_transactions_is_given_back(rig: Rig) -> None:
     rig.catch_up()
     assert log.stat().st_size == 0
     assert len(rig.sessions("word7a11f", "literal").hits) == 1
+
+
+@pytest.mark.spec("INDEX-12")
+def test_parts_are_merged_while_nothing_changes(rig: Rig) -> None:
+    for number in range(12):
+        rig.upload(f"s{number}", turn("user", f"zeppelin number {number}, kept in shed{number:02}"))
+        rig.write(f"{number}.md", f"about zeppelin {number}\n")
+        rig.catch_up()
+    contents, found = rig.contents(), rig.memory("zeppelin shed07")
+
+    rig.follower.put_in_order(lambda: True)
+    assert can_be_merged(rig)
+    rig.follower.put_in_order()
+
+    assert not can_be_merged(rig)
+    assert rig.contents() == contents == rig.rebuilt()
+    assert rig.memory("zeppelin shed07").hits == found.hits
+
+
+def can_be_merged(rig: Rig) -> bool:
+    with rig.file.writing() as connection:
+        return merge_parts(connection)
+
+
+@pytest.mark.spec("INDEX-12")
+def test_a_full_disk_puts_merging_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        rig.upload(f"s{number}", turn("user", f"zeppelin number {number}"))
+        rig.catch_up()
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.follower, "_ensure_space", _no_space)
+        rig.follower.put_in_order()
+        assert keys(rig.memory("zeppelin"))
+
+    assert can_be_merged(rig)
+
+
+def _no_space() -> None:
+    raise IndexFull("no room")

@@ -86,6 +86,9 @@ class Life:
                 patched.undo()
                 self.rig.reopen()
 
+    def put_in_order(self) -> None:
+        self.rig.follower.put_in_order()
+
     def make_anew(self) -> None:
         self.rig.follower.rebuild()
 
@@ -121,6 +124,7 @@ STEPS = st.lists(
         step(Life.append, IDS, LINES, st.just(0)),
         step(Life.catch_up),
         step(Life.catch_up),
+        step(Life.put_in_order),
         step(Life.die_while_catching_up, st.integers(0, 12), st.booleans()),
         step(Life.make_anew),
         step(Life.lose_the_index, st.binary(max_size=50)),

@@ -14,6 +14,7 @@ from federated_memory.fs import NotRegular
 from federated_memory.store.archives.cache import BytesCache
 from federated_memory.store.archives.files import open_archive
 from federated_memory.store.archives.rows import Archive, ArchiveRows
+from federated_memory.store.lines import end_of_line, start_of_line
 from federated_memory.store.members import LONGEST_MEMBER_BYTES, DamagedMember, Member, damaged, inflate_member
 from federated_memory.store.root import Root
 
@@ -202,15 +203,14 @@ class _Page:
                 return
 
     def _take_lines(self, first_line: int, raw: bytes) -> None:
-        skipped = self._next - first_line
-        wanted = self._end - first_line
-        lines = raw.split(b"\n", wanted)
-        if len(lines) > wanted or not lines[-1]:
-            lines.pop()  # the rest, or nothing after the last newline
-        for line in lines[skipped:]:
-            self._take(len(line), line.__getitem__)
-            if self._is_full:
-                return
+        at = start_of_line(raw, self._next - first_line)
+        while at < len(raw) and self._next < self._end and not self._is_full:
+            end = end_of_line(raw, at)
+            self._take_slice(raw, at, end)
+            at = end + 1
+
+    def _take_slice(self, raw: bytes, start: int, end: int) -> None:
+        self._take(end - start, lambda wanted: raw[start + wanted.start : start + wanted.stop])
 
     def _take_long_line(self, parts: Sequence[Member], is_open: bool, inflate: Callable[[Member], bytes]) -> None:
         begin = parts[0].raw_offset
@@ -251,19 +251,19 @@ class _Picked(_Page):
         return self._next if self._is_full else 0
 
     def _take_lines(self, first_line: int, raw: bytes) -> None:
-        most = self._end - first_line
-        lines = raw.split(b"\n", most)
-        if len(lines) > most or not lines[-1]:
-            lines.pop()
-        end = first_line + len(lines)
-        at = bisect_left(self._numbers, self._next)
-        for number in self._numbers[at : bisect_left(self._numbers, end)]:
-            self._next = number
-            data = lines[number - first_line]
-            self._take(len(data), data.__getitem__)
+        at, line = 0, first_line
+        for number in self._numbers[bisect_left(self._numbers, self._next) :]:
+            at = start_of_line(raw, number - line, at)
+            if at >= len(raw):
+                break
+            line = self._next = number
+            self._take_slice(raw, at, end_of_line(raw, at))
             if self._is_full:
                 return
-        self._next = end
+        else:
+            self._next = self._end
+            return
+        self._next = max(self._next, first_line + raw.count(b"\n") + (not raw.endswith(b"\n")))
 
     def _take(self, total_bytes: int, cut: Callable[[slice], bytes]) -> None:
         at = bisect_left(self._numbers, self._next)

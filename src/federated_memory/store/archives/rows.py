@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
+import orjson
+
 from federated_memory.names import ETag, SessionId, WorkspaceId
 from federated_memory.store.database import Database
 from federated_memory.store.members import Member
@@ -49,6 +51,7 @@ class Archive:
 _NAMES = tuple(item.name for item in fields(Archive))
 _COLUMNS = ", ".join(_NAMES).replace("is_current", "current")
 _VALUES = ", ".join("?" for _ in _NAMES)
+_CURRENT, _OPEN = _NAMES.index("is_current"), _NAMES.index("has_open_line")
 _values_but_id = attrgetter(*_NAMES[1:])
 
 
@@ -61,6 +64,17 @@ class ArchiveRows:
     def current(self, workspace_id: WorkspaceId, session_id: SessionId) -> Archive | None:
         # The plus keeps SQLite from the index of current rows, in which it would walk through a whole workspace.
         return self._one("workspace_id = ? AND session_id = ? AND +current = 1", workspace_id, session_id)
+
+    def all_current(self, keys: Sequence[tuple[str, str]]) -> list[Archive]:
+        """Of these workspaces and sessions, those that are there, in the same order."""
+        rows = self._database.rows(
+            "WITH wanted (workspace, session) AS"
+            " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+            f" SELECT {_COLUMNS} FROM wanted CROSS JOIN archives"
+            " WHERE workspace_id = workspace AND session_id = session AND +current = 1",
+            orjson.dumps(keys).decode(),
+        )
+        return [_archive(row) for row in rows]
 
     def revision(self, workspace_id: WorkspaceId, session_id: SessionId, revision: int) -> Archive | None:
         return self._one("workspace_id = ? AND session_id = ? AND revision = ?", workspace_id, session_id, revision)
@@ -117,19 +131,19 @@ class ArchiveRows:
 
     def members_from(self, archive_id: int, line: int) -> Iterator[Member]:
         """The members from the first that holds a part of `line`, read a few at a time."""
-        row = self._database.row(
-            "SELECT min(number) FROM members WHERE archive_id = ?1 AND first_line ="
-            " (SELECT max(first_line) FROM members WHERE archive_id = ?1 AND first_line <= ?2)",
+        rows = self._database.rows(
+            f"SELECT {_MEMBER} FROM members WHERE archive_id = ?1 AND number >="
+            " (SELECT min(number) FROM members WHERE archive_id = ?1 AND first_line ="
+            "  (SELECT max(first_line) FROM members WHERE archive_id = ?1 AND first_line <= ?2))"
+            " ORDER BY number LIMIT 2",
             archive_id, line,
         )  # fmt: skip
-        number = row[0] if row else None
-        while number is not None:
-            rows = self._database.rows(
-                f"SELECT {_MEMBER} FROM members WHERE archive_id = ? AND number >= ? ORDER BY number LIMIT 8",
-                archive_id, number,
-            )  # fmt: skip
+        while rows:
             yield from (Member(*row) for row in rows)
-            number = rows[-1][0] + 1 if rows else None
+            rows = self._database.rows(
+                f"SELECT {_MEMBER} FROM members WHERE archive_id = ? AND number > ? ORDER BY number LIMIT 8",
+                archive_id, rows[-1][0],
+            )  # fmt: skip
 
     # -- writing
 
@@ -182,5 +196,6 @@ class ArchiveRows:
 
 
 def _archive(row: tuple[Any, ...]) -> Archive:
-    found = dict(zip(_NAMES, row, strict=True))
-    return Archive(**{**found, "is_current": bool(found["is_current"]), "has_open_line": bool(found["has_open_line"])})
+    values = list(row)
+    values[_CURRENT], values[_OPEN] = bool(row[_CURRENT]), bool(row[_OPEN])
+    return Archive(*values)
