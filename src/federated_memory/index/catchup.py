@@ -183,6 +183,7 @@ class Follower:
                 self._ensure_space()
                 with self._file.writing() as connection:
                     is_left = merge_parts(connection)
+        self._file.shorten_log()
 
     # -- the thread
 

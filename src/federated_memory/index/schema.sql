@@ -58,9 +58,9 @@ CREATE VIRTUAL TABLE noted USING fts5(
 CREATE VIRTUAL TABLE heads USING fts5(
     title, facts, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0
 );
--- While nothing else is to do, parts of a table are merged as soon as there are two of about the same size.
-INSERT INTO spoken (spoken, rank) VALUES ('usermerge', 2);
-INSERT INTO noted (noted, rank) VALUES ('usermerge', 2);
-INSERT INTO written (written, rank) VALUES ('usermerge', 2);
-INSERT INTO heads (heads, rank) VALUES ('usermerge', 2);
-INSERT INTO word_grams (word_grams, rank) VALUES ('usermerge', 2);
+-- While nothing else is to do, parts of a table are merged as soon as there are three of about the same size.
+INSERT INTO spoken (spoken, rank) VALUES ('usermerge', 3);
+INSERT INTO noted (noted, rank) VALUES ('usermerge', 3);
+INSERT INTO written (written, rank) VALUES ('usermerge', 3);
+INSERT INTO heads (heads, rank) VALUES ('usermerge', 3);
+INSERT INTO word_grams (word_grams, rank) VALUES ('usermerge', 3);
