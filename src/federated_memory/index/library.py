@@ -158,15 +158,19 @@ class Library:
 
     def by_segment(self, rows: list[int]) -> Iterator[tuple[Source, Segment, list[int]]]:
         """Rising row numbers, cut into those of one live segment each; rows of none are left out."""
-        at = 0
-        while at < len(rows):
-            segment = self.segment_of(rows[at])
-            if segment is None:
+        starts, segments = self.starts, self.segments
+        at, end, number = 0, len(rows), 0
+        while at < end:
+            number = bisect_right(starts, rows[at], number)
+            if not number:
                 at += 1
                 continue
-            begin, at = at, bisect_right(rows, segment.last_row, at)
+            segment = segments[number - 1]
             source = segment.source
-            if source is not None:
+            begin, at = at, bisect_right(rows, segment.first_row + len(segment.shapes) - 1, at)
+            if at == begin:
+                at += 1
+            elif source is not None:
                 yield source, segment, rows[begin:at]
 
     def holds(self, archive: Archive) -> Source | None:

@@ -119,11 +119,9 @@ def _noted_rows(
 
 
 def _add(rows: dict[int, int], found: list[int], bit: int) -> None:
-    """Note the bit for each row, mostly without a step of Python for it."""
-    known = rows.keys() & found
-    held = {row: rows[row] | bit for row in known}
-    rows.update(dict.fromkeys(found, bit))
-    rows.update(held)
+    """Note the bit for each row."""
+    held = rows.get
+    rows.update({row: held(row, 0) | bit for row in found})
 
 
 def _rows(
