@@ -24,19 +24,19 @@ class Stemmer:
         )
 
     def stem(self, word: str) -> str:
-        """Of a word in small letters; empty: it is none."""
+        """Of a word; empty: it is none."""
         return self._kept.get(word) or self.stems([word])[0]
 
     def stems(self, words: Sequence[str]) -> list[str]:
-        """Of each word."""
+        """Of each; of what is several words, theirs."""
         with self._lock:
             if len(self._kept) > _MOST_KEPT:
                 self._kept.clear()
             new = [word for word in words if word not in self._kept]
-            found = self._asked("\n".join(new)) if new else []
-            if len(found) != len(new):  # one of them is no word, or several
-                found = [" ".join(self._asked(word)) for word in new]
-            self._kept.update(zip(new, found, strict=True))
+            plain = [word for word in new if word.isascii() and word.isalnum()]  # each is surely one
+            if plain:
+                self._kept.update(zip(plain, self._asked("\n".join(plain)), strict=True))
+            self._kept.update((word, " ".join(self._asked(word))) for word in set(new).difference(plain))
             return [self._kept[word] for word in words]
 
     def _asked(self, text: str) -> list[str]:

@@ -224,6 +224,20 @@ def test_a_file_with_a_second_name_is_never_written_in_place(rig: Rig) -> None:
     assert rig.zcat() == raw + transcript(500, start=3000)
 
 
+@pytest.mark.spec("ARCH-14")
+def test_many_are_found_together_in_the_order_they_were_asked_for(rig: Rig) -> None:
+    rig.put(transcript(40))
+    rig.put(transcript(30))  # the first becomes a revision
+    rig.put(transcript(20), OTHER)
+    gone = SessionId("gone")
+    keys = [(WORKSPACE, OTHER), (WORKSPACE, gone), (WORKSPACE, SESSION), (WorkspaceId("else"), SESSION)]
+
+    found = rig.archives.find_all(keys)
+
+    assert found == [rig.archives.find(WORKSPACE, OTHER), rig.archives.find(WORKSPACE, SESSION)]
+    assert rig.archives.find_all([]) == []
+
+
 # -- the same bytes elsewhere
 
 
