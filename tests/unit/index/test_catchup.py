@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from federated_memory.index import library
 from federated_memory.index.file import SCHEMA_VERSION, IndexFull, IndexUnusable
 from federated_memory.index.parts import merge_parts
 from federated_memory.index.sessions import Stopped
@@ -470,3 +472,20 @@ def test_a_full_disk_puts_merging_off(rig: Rig, monkeypatch: pytest.MonkeyPatch)
 
 def _no_space() -> None:
     raise IndexFull("no room")
+
+
+def test_pythons_collector_passes_over_what_a_reader_keeps(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_MANY", 4)
+    gc.unfreeze()
+    for number in range(4):
+        rig.upload(f"s{number}", turn("user", f"zeppelin number {number}"))
+    rig.catch_up()
+    try:
+        assert keys(rig.memory("zeppelin"))
+        frozen = gc.get_freeze_count()
+        assert keys(rig.memory("number"))
+
+        assert frozen
+        assert gc.get_freeze_count() <= frozen  # not with every search
+    finally:
+        gc.unfreeze()
