@@ -179,7 +179,7 @@ class SecretScanner:
         return "\\/" in text or self._gate.search(_encoded(text)) is not None
 
     def _held(self, text: str, depth: int) -> list[tuple[int, str]]:
-        if depth < _MOST_NESTED and text.lstrip()[:1] in ("{", "[", '"'):
+        if depth < _MOST_NESTED and _may_be_json(text):
             try:
                 return self._json(text, depth)
             except (ValueError, RecursionError):
@@ -222,7 +222,9 @@ class SecretScanner:
         if not self._may_hold("\n".join(short)):
             distinct.difference_update(short)
         held = {value: [kind for _, kind in found] for value in distinct if (found := self._text(value, depth))}
-        harmless = [value for value in distinct if len(value) <= _NAME and value not in held]
+        # What may be JSON is read as that only so far inside: found harmless there, it may not be so elsewhere.
+        plain = (value for value in distinct if len(value) <= _NAME and not _may_be_json(value))
+        harmless = [value for value in plain if value not in held]
         if len(self._harmless) + len(harmless) > _MOST_NAMED:
             self._harmless = set()
         self._harmless.update(harmless)
@@ -368,6 +370,10 @@ def _stands_apart(data: bytes, at: int) -> bool:
 def _has_digits(data: bytes, at: int, count: int) -> bool:
     before = data[max(0, at - count) : at]
     return len(before) == count and before.isdigit()
+
+
+def _may_be_json(text: str) -> bool:
+    return text.lstrip()[:1] in ("{", "[", '"')
 
 
 def _end_of_line(data: bytes, at: int, end: bytes) -> int:

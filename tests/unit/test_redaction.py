@@ -224,3 +224,18 @@ def test_a_rule_file_has_nothing_that_only_one_engine_knows() -> None:
             assert not any(sign in text for sign in ("(?=", "(?!", "(?<", "(?P", "\\s", "\\1", "(?>", "\\Z", "\\w")), (
                 rule["kind"]
             )
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ['["--password","kX9vTq2mZr7B"]', '{"p\\u0061ssword":"kX9vTq2mZr"}', '"AKIA\\u0049OSFODNN7EXAMPLQ"'],
+)
+def test_what_was_met_deep_inside_is_found_anywhere_else(secret: str) -> None:
+    deep = secret
+    for _ in range(9):
+        deep = json.dumps([deep])
+    line = json.dumps({"content": secret})
+    known = SecretScanner()
+    known.findings(deep)
+
+    assert known.findings(line) == SecretScanner().findings(line) != []
