@@ -66,7 +66,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description="Measure speed as ratios.")
     parser.add_argument("--quick", action="store_true", help="small data, few rounds; gates on size only reported")
     parser.add_argument("--large", action="store_true", help="also search 1 GB (made once, in .cache), some minutes")
-    parser.add_argument("--huge", action="store_true", help="also serve 5 GB (made once, in .cache), half an hour")
+    parser.add_argument("--huge", action="store_true", help="also serve 5 GB (made once, in .cache), ten minutes")
     parser.add_argument("--only", default="", metavar="PATTERN", help="benches whose name starts with or matches this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     parser.add_argument("--list", action="store_true", help="name the benches and stop")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Sequence
 from functools import cache
+
+from federated_memory.index.tokens import UNSTEMMED, Tokenizer
 
 _MOST_KEPT = 20_000
 
@@ -16,12 +17,7 @@ class Stemmer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[str, str] = {}
-        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._connection.executescript(
-            "CREATE VIRTUAL TABLE taken USING fts5("
-            "text, tokenize = 'porter unicode61 remove_diacritics 2', content = '', columnsize = 0);"
-            "CREATE VIRTUAL TABLE places USING fts5vocab(taken, instance);"
-        )
+        self._tokenizer = Tokenizer(f"porter {UNSTEMMED}")
 
     def stem(self, word: str) -> str:
         """Of a word; empty: it is none."""
@@ -35,16 +31,9 @@ class Stemmer:
             new = [word for word in words if word not in self._kept]
             plain = [word for word in new if word.isascii() and word.isalnum()]  # each is surely one
             if plain:
-                self._kept.update(zip(plain, self._asked("\n".join(plain)), strict=True))
-            self._kept.update((word, " ".join(self._asked(word))) for word in set(new).difference(plain))
+                self._kept.update(zip(plain, self._tokenizer.words("\n".join(plain)), strict=True))
+            self._kept.update((word, " ".join(self._tokenizer.words(word))) for word in set(new).difference(plain))
             return [self._kept[word] for word in words]
-
-    def _asked(self, text: str) -> list[str]:
-        self._connection.execute("INSERT INTO taken (rowid, text) VALUES (1, ?)", (text,))
-        try:
-            return [word for (word,) in self._connection.execute("SELECT term FROM places ORDER BY offset")]
-        finally:
-            self._connection.execute("INSERT INTO taken (taken) VALUES ('delete-all')")
 
 
 @cache

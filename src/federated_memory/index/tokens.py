@@ -26,15 +26,19 @@ _SEPARATED = bytes(
 """Capitals as small letters, what is not ASCII as it is, and all signs as spaces."""
 
 
+UNSTEMMED = "unicode61 remove_diacritics 2"
+
+
 class Tokenizer:
     """What SQLite makes of a text, accents and case removed. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, how: str = UNSTEMMED) -> None:
+        """`how`: the `tokenize` of an FTS5 table."""
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._connection.executescript(
             "CREATE VIRTUAL TABLE taken USING fts5("
-            "text, tokenize = 'unicode61 remove_diacritics 2', content = '', columnsize = 0);"
+            f"text, tokenize = '{how}', content = '', columnsize = 0);"
             "CREATE VIRTUAL TABLE distinct_words USING fts5vocab(taken, row);"
             "CREATE VIRTUAL TABLE places USING fts5vocab(taken, instance);"
         )

@@ -72,7 +72,6 @@ class _Tally:
     keys: list[int]
     kinds: dict[int, int] = field(init=False)
     """How many rows have each key."""
-    held: int = 0
     whole: float = 0.0
     best: float = 0.0
     """What the row is worth that is worth most by itself; `best_key` is its key."""
@@ -146,9 +145,10 @@ def _weigh(
             tally.best, tally.best_key = worths[key], key
         terms = key >> SHAPE_BITS
         together[terms] = together.get(terms, 0.0) + rows * FACTORS[key & SHAPE]
+    held = 0
     single: dict[int, float] = {}
     for terms, worth in together.items():
-        tally.held |= terms
+        held |= terms
         while terms:
             low = terms & -terms
             single[low] = single.get(low, 0.0) + worth
@@ -159,7 +159,7 @@ def _weigh(
     titled = evidence.titles.get(tally.source.id, 0)
     told = evidence.facts.get(tally.source.id, 0) & ~titled
     share = _SESSION_SHARE if tally.source.kind == "session" else _SOURCE_SHARE
-    tally.whole = share * whole * coverages[tally.held | titled | told]
+    tally.whole = share * whole * coverages[held | titled | told]
     tally.whole += TITLE_SHARE * sums[titled] + _FACTS_SHARE * sums[told]
 
 

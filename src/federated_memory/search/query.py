@@ -17,6 +17,7 @@ from federated_memory.names import shown
 from federated_memory.search.dates import days_named
 from federated_memory.search.literals import Literals, literals_of
 from federated_memory.search.terms import Terms, parse_terms
+from federated_memory.store.lines import end_of_line
 
 Mode = Literal["ranked", "literal", "regex"]
 Pattern = Any
@@ -62,8 +63,7 @@ class Exact:
 
     def _find_by_line(self, text: bytes, start: int) -> tuple[int, int] | None:
         while start < len(text):
-            end = text.find(b"\n", start)
-            end = end if end >= 0 else len(text)
+            end = end_of_line(text, start)
             if found := self._pattern.search(text[start:end]):
                 return start + found.start(), start + found.end()
             start = end + 1
